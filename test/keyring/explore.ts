@@ -1,0 +1,165 @@
+/**
+ * Runs the search over all scenarios (`node explore.ts shipped`) or over all mutants (`node explore.ts mutants`) and prints
+ * one JSON line for each. A process of its own, because the search is several times faster outside a test runner.
+ */
+import { readFileSync } from 'node:fs';
+import { stripTypeScriptTypes } from 'node:module';
+import { Gate } from '../../src/keyring/gate.ts';
+import { explore, type GateClass, type Scenario } from './explorer.ts';
+import { MUTANTS, type Mutant } from './gate-mutants.ts';
+
+const SCENARIOS: readonly Scenario[] = [
+  {
+    name: 'two requests, one slot',
+    requests: [{ replica: 0 }, { replica: 0 }],
+    flightsPerTenant: 1,
+    revokes: 1,
+    enables: 1,
+  },
+  {
+    name: 'one request, no answers',
+    requests: [{ replica: 0 }],
+    flightsPerTenant: 1,
+    unknowns: 1,
+    timers: 4,
+  },
+  {
+    name: 'unknown and silent answers are asked again',
+    requests: [{ replica: 0 }, { replica: 0 }],
+    flightsPerTenant: 2,
+    revokes: 1,
+    unknowns: 2,
+  },
+  {
+    name: 'a request that fails beside one that does not',
+    requests: [{ replica: 0 }, { replica: 0, poisoned: true }],
+    flightsPerTenant: 1,
+    revokes: 1,
+    suspends: 1,
+  },
+  {
+    name: 'a driver that throws',
+    requests: [{ replica: 0 }, { replica: 0 }],
+    flightsPerTenant: 1,
+    revokes: 1,
+    throws: 1,
+  },
+  {
+    name: 'two scopes',
+    requests: [
+      { replica: 0, scope: 0 },
+      { replica: 0, scope: 0 },
+      { replica: 0, scope: 1 },
+    ],
+    flightsPerTenant: 1,
+    revokes: 1,
+    timers: 1,
+  },
+  {
+    name: 'stalls and suspensions',
+    requests: [{ replica: 0 }, { replica: 0 }],
+    flightsPerTenant: 2,
+    stalls: 2,
+    suspends: 1,
+  },
+  {
+    name: 'unknown answers and early timers',
+    requests: [{ replica: 0 }, { replica: 0 }],
+    flightsPerTenant: 2,
+    revokes: 1,
+    unknowns: 1,
+    timers: 1,
+  },
+  {
+    name: 'lost commits',
+    requests: [{ replica: 0 }, { replica: 0 }],
+    flightsPerTenant: 2,
+    revokes: 1,
+    lostCommits: 1,
+    timers: 1,
+  },
+  {
+    name: 'two replicas and an administrator',
+    requests: [{ replica: 0 }, { replica: 1 }],
+    flightsPerTenant: 2,
+    revokes: 1,
+    enables: 1,
+    changes: 1,
+  },
+  {
+    name: 'three requests, two slots',
+    requests: [{ replica: 0 }, { replica: 0 }, { replica: 0 }],
+    flightsPerTenant: 2,
+    revokes: 1,
+    enables: 1,
+  },
+  {
+    name: 'two replicas, three requests',
+    requests: [{ replica: 0 }, { replica: 1 }, { replica: 0 }],
+    flightsPerTenant: 2,
+    revokes: 1,
+    enables: 1,
+  },
+  {
+    name: 'two replicas, an administrator and unknown answers',
+    requests: [{ replica: 0 }, { replica: 1 }],
+    flightsPerTenant: 2,
+    revokes: 1,
+    enables: 1,
+    changes: 1,
+    unknowns: 1,
+  },
+  {
+    name: 'two replicas with faults',
+    requests: [{ replica: 0 }, { replica: 1 }],
+    flightsPerTenant: 2,
+    revokes: 1,
+    enables: 1,
+    changes: 1,
+    unknowns: 1,
+    lostCommits: 1,
+    timers: 1,
+    suspends: 1,
+  },
+];
+
+const MAX_NODES = 3_000_000;
+const source = readFileSync(new URL('../../src/keyring/gate.ts', import.meta.url), 'utf8');
+
+function replaceOnce(text: string, find: string, replace: string): string {
+  if (text.split(find).length !== 2) throw new Error(`the gate has changed under a mutant: ${find}`);
+  return text.replace(find, () => replace);
+}
+
+/** The shipped class with one piece of its text replaced. */
+function mutate(mutant: Mutant): GateClass {
+  let text = replaceOnce(source, mutant.find, mutant.replace);
+  if (mutant.also !== undefined) text = replaceOnce(text, mutant.also.find, mutant.also.replace);
+  const code = stripTypeScriptTypes(text).replaceAll('export ', '');
+  return new Function(`${code}; return Gate;`)() as GateClass;
+}
+
+/** One scenario after the other; the small ones come first, so that most mutants fall at once. */
+function shipped(): void {
+  for (const scenario of SCENARIOS) {
+    const found = explore(Gate as unknown as GateClass, scenario, MAX_NODES);
+    process.stdout.write(`${JSON.stringify({ name: scenario.name, ...found })}\n`);
+  }
+}
+
+function mutants(): void {
+  for (const mutant of MUTANTS) {
+    const gateClass = mutate(mutant);
+    let killed = '';
+    for (const scenario of SCENARIOS) {
+      const found = explore(gateClass, scenario, 60_000);
+      if (found.violation === undefined) continue;
+      killed = `${found.violation} (${scenario.name})`;
+      break;
+    }
+    process.stdout.write(`${JSON.stringify({ name: mutant.name, killed })}\n`);
+  }
+}
+
+if (process.argv[2] === 'mutants') mutants();
+else shipped();
