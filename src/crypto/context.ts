@@ -4,7 +4,7 @@
  */
 import { label } from '../brand.ts';
 import { ServiceError } from '../errors.ts';
-import { utf8, Writer } from './encoding.ts';
+import { utf8, utf8Length, Writer } from './encoding.ts';
 
 /** The caller's own pairs. Names are non-empty; values may be empty; all are well-formed and free of U+0000. */
 export type EncryptionContext = Readonly<Record<string, string>>;
@@ -48,13 +48,18 @@ export interface MessageBinding {
 export function encodeContext(context: EncryptionContext | ReadonlyMap<string, string>): Uint8Array {
   const given = context instanceof Map ? [...context] : Object.entries(context);
   if (given.length > CONTEXT_LIMITS.pairs) throw invalid('context-pairs');
-  const pairs = given.map(encodePair);
+  const pairs: { name: Uint8Array; value: string }[] = [];
   let size = 0;
-  for (const pair of pairs) size += pair.name.length + pair.value.length;
+  for (const [name, value] of given) {
+    if (name === '') throw invalid('context-name');
+    if (typeof value !== 'string') throw invalid('context-value');
+    size += utf8Length(name) + utf8Length(value);
+    pairs.push({ name: Buffer.from(name), value });
+  }
   if (size > CONTEXT_LIMITS.bytes) throw invalid('context-size');
   pairs.sort((a, b) => Buffer.compare(a.name, b.name));
   const out = new Writer(2 + 4 * pairs.length + size).u16(pairs.length);
-  for (const pair of pairs) out.lp16(pair.name).lp16(pair.value);
+  for (const pair of pairs) out.lp16(pair.name).text(pair.value);
   return out.bytes;
 }
 
@@ -65,20 +70,18 @@ export function encodeContext(context: EncryptionContext | ReadonlyMap<string, s
  * @throws ServiceError REQUEST_INVALID, detail `resource-id` above 1,024 bytes, or as {@link encodeContext}.
  */
 export function messageContext(binding: MessageBinding & { readonly header: Uint8Array }): Uint8Array {
-  const tenant = utf8(binding.tenant);
-  const scope = utf8(binding.scope);
-  const purpose = utf8(binding.purpose);
-  const resourceId = utf8(binding.resourceId);
-  if (resourceId.length > CONTEXT_LIMITS.resourceIdBytes) throw invalid('resource-id');
+  const { header, tenant, scope, purpose, resourceId } = binding;
+  const resourceIdLength = utf8Length(resourceId);
+  if (resourceIdLength > CONTEXT_LIMITS.resourceIdBytes) throw invalid('resource-id');
   const pairs = encodeContext(binding.context);
-  const lengths = tenant.length + scope.length + purpose.length + resourceId.length + pairs.length;
-  return new Writer(LABEL_MESSAGE.length + binding.header.length + 8 + lengths)
+  const names = utf8Length(tenant) + utf8Length(scope) + utf8Length(purpose) + resourceIdLength;
+  return new Writer(LABEL_MESSAGE.length + header.length + 8 + names + pairs.length)
     .raw(LABEL_MESSAGE)
-    .raw(binding.header)
-    .lp16(tenant)
-    .lp16(scope)
-    .lp16(purpose)
-    .lp16(resourceId)
+    .raw(header)
+    .text(tenant)
+    .text(scope)
+    .text(purpose)
+    .text(resourceId)
     .raw(pairs).bytes;
 }
 
@@ -95,12 +98,6 @@ export function kmsContextBytes(wrap: { tenant: string; scope: string; key: stri
     .lp16(tenant)
     .lp16(scope)
     .lp16(key).bytes;
-}
-
-function encodePair([name, value]: [string, string]): { name: Uint8Array; value: Uint8Array } {
-  if (name === '') throw invalid('context-name');
-  if (typeof value !== 'string') throw invalid('context-value');
-  return { name: utf8(name), value: utf8(value) };
 }
 
 function invalid(detail: string): ServiceError {

@@ -35,9 +35,19 @@ export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
  * @throws ServiceError REQUEST_INVALID, detail `text`, on a lone surrogate or U+0000.
  */
 export function utf8(text: string): Uint8Array {
+  checkText(text);
+  return encoder.encode(text);
+}
+
+/** The number of UTF-8 bytes of a text. Throws like {@link utf8}. */
+export function utf8Length(text: string): number {
+  checkText(text);
+  return Buffer.byteLength(text);
+}
+
+function checkText(text: string): void {
   if (!text.isWellFormed() || text.includes('\0'))
     throw new ServiceError('REQUEST_INVALID', { detail: 'text' });
-  return encoder.encode(text);
 }
 
 /** The text of UTF-8 bytes, or undefined when they are not well-formed or hold U+0000. */
@@ -76,11 +86,11 @@ function checkRange(value: number, max: number): void {
 export class Writer {
   readonly bytes: Uint8Array;
   #at = 0;
-  readonly #view: DataView;
+  readonly #buffer: Buffer;
 
   constructor(length: number) {
     this.bytes = ownBytes(length);
-    this.#view = new DataView(this.bytes.buffer);
+    this.#buffer = Buffer.from(this.bytes.buffer);
   }
 
   /** The number of bytes written so far. */
@@ -90,25 +100,25 @@ export class Writer {
 
   u8(value: number): this {
     checkRange(value, 0xff);
-    this.#view.setUint8(this.#advance(1), value);
+    this.bytes[this.#advance(1)] = value;
     return this;
   }
 
   u16(value: number): this {
     checkRange(value, 0xffff);
-    this.#view.setUint16(this.#advance(2), value);
+    this.#buffer.writeUInt16BE(value, this.#advance(2));
     return this;
   }
 
   u32(value: number): this {
     checkRange(value, 0xffffffff);
-    this.#view.setUint32(this.#advance(4), value);
+    this.#buffer.writeUInt32BE(value, this.#advance(4));
     return this;
   }
 
   u64(value: number): this {
     checkRange(value, Number.MAX_SAFE_INTEGER);
-    this.#view.setBigUint64(this.#advance(8), BigInt(value));
+    this.#buffer.writeBigUInt64BE(BigInt(value), this.#advance(8));
     return this;
   }
 
@@ -119,6 +129,14 @@ export class Writer {
 
   lp16(bytes: Uint8Array): this {
     return this.u16(bytes.length).raw(bytes);
+  }
+
+  /** LP16 of the UTF-8 bytes of a text that {@link utf8Length} has accepted. */
+  text(text: string): this {
+    const length = Buffer.byteLength(text);
+    this.u16(length);
+    this.#buffer.write(text, this.#advance(length), length, 'utf8');
+    return this;
   }
 
   #advance(length: number): number {

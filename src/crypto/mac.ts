@@ -16,21 +16,6 @@ const HASHES = {
 
 export type MacHash = keyof typeof HASHES;
 
-function lengthOf(parts: readonly Uint8Array[]): number {
-  let length = 0;
-  for (const part of parts) length += part.length;
-  return length;
-}
-
-function checkKey(name: MacHash, key: Uint8Array): void {
-  if (key.length > HASHES[name].block) throw new RangeError('MAC key longer than one hash block');
-}
-
-function writePad(target: Uint8Array, key: Uint8Array, block: number, pad: number): void {
-  target.fill(pad, 0, block);
-  for (let i = 0; i < key.length; i++) target[i] = (key[i] ?? 0) ^ pad;
-}
-
 /**
  * HMAC of the concatenation of `parts` under a key of at most one hash block (64 bytes for SHA-256, 128 for SHA-512).
  * Returns a buffer of its own; working copies of key and input are zeroed.
@@ -42,14 +27,9 @@ export function hmac(name: MacHash, key: Uint8Array, ...parts: Uint8Array[]): Ui
   const outer = ownBytes(block + digest);
   try {
     writePad(inner, key, block, 0x36);
-    let at = block;
-    for (const part of parts) {
-      inner.set(part, at);
-      at += part.length;
-    }
     writePad(outer, key, block, 0x5c);
-    hashInto(name, inner, outer, block);
-    return hash(name, outer, 'buffer');
+    writeParts(inner, parts, block);
+    return hashTwice(name, inner, outer, block);
   } finally {
     inner.fill(0);
     outer.fill(0);
@@ -72,36 +52,54 @@ export function expandSha512(key: Uint8Array, info: readonly Uint8Array[], lengt
   // inner = ipad ‖ T(i-1) ‖ info ‖ i, with T(0) empty: the first hash starts with ipad just before info.
   const inner = ownBytes(block + digest + lengthOf(info) + 1);
   const outer = ownBytes(block + digest);
-  const output = ownBytes(Math.ceil(length / digest) * digest);
+  const output = ownBytes(length);
   try {
-    let at = block + digest;
-    for (const part of info) {
-      inner.set(part, at);
-      at += part.length;
-    }
     writePad(outer, key, block, 0x5c);
+    const counterAt = writeParts(inner, info, block + digest);
     for (let i = 0; i * digest < length; i++) {
-      const start = i === 0 ? digest : 0;
-      const input = inner.subarray(start);
+      const input = i === 0 ? inner.subarray(digest) : inner;
       writePad(input, key, block, 0x36);
-      if (i > 0) input.set(output.subarray((i - 1) * digest, i * digest), block);
-      inner[at] = i + 1;
-      hashInto('sha512', input, outer, block);
-      hashInto('sha512', outer, output, i * digest);
+      if (i > 0) inner.set(output.subarray((i - 1) * digest, i * digest), block);
+      inner[counterAt] = i + 1;
+      const next = hashTwice('sha512', input, outer, block);
+      output.set(next.subarray(0, length - i * digest), i * digest);
+      next.fill(0);
     }
-    if (length === output.length) return output;
-    const exact = ownBytes(length);
-    exact.set(output.subarray(0, length));
-    output.fill(0);
-    return exact;
+    return output;
   } finally {
     inner.fill(0);
     outer.fill(0);
   }
 }
 
-function hashInto(name: MacHash, input: Uint8Array, target: Uint8Array, at: number): void {
-  const digest = hash(name, input, 'buffer');
-  target.set(digest, at);
+function lengthOf(parts: readonly Uint8Array[]): number {
+  let length = 0;
+  for (const part of parts) length += part.length;
+  return length;
+}
+
+function writeParts(target: Uint8Array, parts: readonly Uint8Array[], start: number): number {
+  let at = start;
+  for (const part of parts) {
+    target.set(part, at);
+    at += part.length;
+  }
+  return at;
+}
+
+function checkKey(name: MacHash, key: Uint8Array): void {
+  if (key.length > HASHES[name].block) throw new RangeError('MAC key longer than one hash block');
+}
+
+function writePad(target: Uint8Array, key: Uint8Array, block: number, pad: number): void {
+  target.fill(pad, 0, block);
+  for (let i = 0; i < key.length; i++) target[i] = (key[i] ?? 0) ^ pad;
+}
+
+/** hash(outer pad ‖ hash(inner)); the caller has written both pads and zeroes both buffers. */
+function hashTwice(name: MacHash, inner: Uint8Array, outer: Uint8Array, block: number): Uint8Array {
+  const digest = hash(name, inner, 'buffer');
+  outer.set(digest, block);
   digest.fill(0);
+  return hash(name, outer, 'buffer');
 }

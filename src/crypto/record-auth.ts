@@ -3,13 +3,21 @@
  * lives outside the database. It authenticates and opens nothing: it keeps a database writer from pointing a tenant at
  * another key, choosing what is current, or minting a caller.
  */
-import { type LabelName, label } from '../brand.ts';
+import { label } from '../brand.ts';
 import { ServiceError } from '../errors.ts';
 import { type Reader, utf8, Writer } from './encoding.ts';
 import { equalSecret, hmac } from './mac.ts';
 
 export const MAC_BYTES = 32;
 const RECORD_KEY_BYTES = 32;
+const LABELS = {
+  'auth-record': label('auth-record'),
+  'auth-binding': label('auth-binding'),
+  'auth-head': label('auth-head'),
+} as const;
+
+/** The kinds of object that end in an authenticator. */
+export type AuthLabel = keyof typeof LABELS;
 
 /** The record keys of this replica. Keys have 32 bytes; ids are non-empty text. */
 export interface RecordKeys {
@@ -31,7 +39,7 @@ export function tampered(detail: string, cause?: unknown): ServiceError {
 
 /** `body` ‖ LP16 auth_id ‖ HMAC(label ‖ all of that). */
 export function appendAuthenticator(
-  name: LabelName,
+  name: AuthLabel,
   body: readonly Uint8Array[],
   recordKeys: RecordKeys,
 ): Uint8Array {
@@ -60,7 +68,7 @@ export function readAuthenticator(reader: Reader): Authenticator {
  * @throws ServiceError RECORD_KEY_UNAVAILABLE for an unknown auth_id; KEY_RECORD_TAMPERED, detail `retired` or `mac`.
  */
 export function checkAuthenticator(
-  name: LabelName,
+  name: AuthLabel,
   object: Uint8Array,
   { authId, mac }: Authenticator,
   recordKeys: RecordKeys,
@@ -79,7 +87,7 @@ export function recordKeyOf(authId: string, recordKeys: RecordKeys): Uint8Array 
 }
 
 /** HMAC-SHA-256 of label ‖ bytes under a record key. */
-export function macOf(name: LabelName, key: Uint8Array, bytes: Uint8Array): Uint8Array {
+function macOf(name: AuthLabel, key: Uint8Array, bytes: Uint8Array): Uint8Array {
   if (key.length !== RECORD_KEY_BYTES) throw new RangeError('a record key has 32 bytes');
-  return hmac('sha256', key, label(name), bytes);
+  return hmac('sha256', key, LABELS[name], bytes);
 }
