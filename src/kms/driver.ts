@@ -108,11 +108,13 @@ export class KmsFailure extends Error {
   readonly code: KmsCode;
   readonly requestId: string;
   readonly retryAfterMs: number | undefined;
+  /** One machine word that narrows the code for an admin or operator, such as `region-mismatch`; empty where none. */
+  readonly detail: string;
 
   constructor(
     failureClass: KmsFailureClass,
     code: KmsCode,
-    options: { cause?: unknown; requestId?: string; retryAfterMs?: number } = {},
+    options: { cause?: unknown; requestId?: string; retryAfterMs?: number; detail?: string } = {},
   ) {
     super(code, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'KmsFailure';
@@ -120,5 +122,6 @@ export class KmsFailure extends Error {
     this.code = code;
     this.requestId = options.requestId ?? '';
     this.retryAfterMs = options.retryAfterMs;
+    this.detail = options.detail ?? '';
   }
 }
