@@ -1,5 +1,6 @@
 /** Every KMS that this build can reach, by the provider name that a binding stores. A new adapter adds a line here. */
 import type { KmsDriver } from '../src/kms/driver.ts';
+import { createAwsKms } from './kms/aws.ts';
 import { createLocalKms } from './kms/local.ts';
 
 /** Without `localFolder` there is no local KMS; in production it refuses every key. */
@@ -9,6 +10,7 @@ export function createDrivers(options: {
 }): Map<string, KmsDriver> {
   const { production, localFolder: folder } = options;
   const drivers: readonly KmsDriver[] = [
+    createAwsKms(),
     ...(folder === undefined ? [] : [createLocalKms({ folder, production })]),
   ];
   return new Map(drivers.map((driver) => [driver.provider, driver]));
