@@ -1,0 +1,99 @@
+/**
+ * The one way to the database. Two engines speak the same SQL: PostgreSQL by connection string, and PGlite in a local
+ * folder as the embedded default. Nothing outside this folder knows which one it is.
+ */
+import { openPostgres } from './postgres.ts';
+
+export type Row = Readonly<Record<string, unknown>>;
+
+export interface Executor {
+  /**
+   * Runs one statement. `bytea` comes back as `Uint8Array`, `bigint` as a safe integer (a larger one is an error).
+   * A `name` makes the server keep the plan on each connection; give one name to one text only.
+   * Throws ServiceError STORE_UNAVAILABLE (no answer, no room, read-only, timeout: whether the statement took effect
+   * is then unknown), CONFLICT (a unique key is taken) or INTERNAL. The cause names the SQLSTATE, never the statement
+   * or its values.
+   */
+  query<R extends Row = Row>(text: string, params?: readonly unknown[], name?: string): Promise<R[]>;
+}
+
+/** One open transaction. It sees and writes the rows of `tenant` only, by row-level security. */
+export interface Transaction extends Executor {
+  readonly tenant: string;
+}
+
+export interface TransactionOptions {
+  /**
+   * The tenants whose log order the transaction holds from its start; by default its own. Every tenant that it appends
+   * leaves to must be among them, or it can deadlock with the log's writers. Empty for transactions that only read.
+   */
+  readonly logs?: readonly string[];
+}
+
+/**
+ * What a commit survives: `process` the end of this process (the embedded engine never calls fsync), `durable` a power
+ * cut, `replicated` also the loss of the server.
+ */
+export type Durability = 'process' | 'durable' | 'replicated';
+
+export interface Database extends Executor {
+  /**
+   * Runs `work` in a transaction of one tenant, as keytether_app, and commits; rolls back and rethrows when it throws.
+   * On PGlite it holds the only connection: `work` must wait for nothing but the database.
+   * A lost answer to COMMIT is STORE_UNAVAILABLE with detail `commit`: it may have taken effect.
+   */
+  transaction<T>(
+    tenant: string,
+    work: (tx: Transaction) => Promise<T>,
+    options?: TransactionOptions,
+  ): Promise<T>;
+  /** Asks the server anew; to be asserted at start and from time to time, since settings can change. */
+  durability(): Promise<Durability>;
+  /**
+   * Throws an Error that says what to do when the session's login role could go round row-level security (superuser,
+   * BYPASSRLS, owner of the tables, member of keytether_log) or commits are not durable. For production.
+   */
+  assertPosture(): Promise<void>;
+  /** Ends every connection; a second call does nothing. */
+  close(): Promise<void>;
+}
+
+export interface Deadlines {
+  /** Milliseconds to get a connection. */
+  readonly connectMs: number;
+  /** Milliseconds that the server may spend on one statement; the client gives up one second later. */
+  readonly statementMs: number;
+  /** Milliseconds to wait for a lock. */
+  readonly lockMs: number;
+  /** Milliseconds that a transaction may sit idle before the server ends it. */
+  readonly idleInTransactionMs: number;
+}
+
+const DEADLINES: Deadlines = {
+  connectMs: 2_000,
+  statementMs: 3_000,
+  lockMs: 1_500,
+  idleInTransactionMs: 3_000,
+};
+
+export interface OpenOptions {
+  /** Connections of this process; PostgreSQL only. Default 10. */
+  readonly connections?: number;
+  readonly deadlines?: Partial<Deadlines>;
+}
+
+/**
+ * Opens a migrated database. A folder is created and migrated when it is new.
+ * Throws an Error that says what to do when the schema is missing, older, or newer in a breaking way, or when the
+ * folder is open elsewhere; ServiceError STORE_UNAVAILABLE when the server does not answer.
+ */
+export async function openDatabase(
+  target: { readonly url: string } | { readonly folder: string },
+  options: OpenOptions = {},
+): Promise<Database> {
+  const deadlines = { ...DEADLINES, ...options.deadlines };
+  if ('url' in target) return openPostgres(target.url, options.connections ?? 10, deadlines);
+  // A service on PostgreSQL never loads the embedded engine.
+  const { openPglite } = await import('./pglite.ts');
+  return openPglite(target.folder, deadlines);
+}
