@@ -44,7 +44,7 @@ export async function checkSchema(executor: Executor, migrations?: readonly Migr
     "SELECT to_regclass('keytether.schema_migration') IS NOT NULL AS there",
   );
   const applied =
-    present?.['there'] === true
+    present?.there === true
       ? await executor.query<Row>('SELECT version, name, breaking, checksum FROM keytether.schema_migration')
       : [];
   refuseUnknown(applied, known);

@@ -38,7 +38,7 @@ export async function readDurability(executor: Executor): Promise<Durability> {
       current_setting('synchronous_commit') IN ('on', 'remote_apply', 'remote_write')
         AND current_setting('synchronous_standby_names') <> '' AS replicated`,
   );
-  if (row?.['safe'] !== true) return 'process';
+  if (row?.safe !== true) return 'process';
   return row.replicated === true ? 'replicated' : 'durable';
 }
 
