@@ -13,9 +13,10 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 
@@ -25,14 +26,34 @@ export interface PostgresServer {
   /** Connection string of the superuser `postgres`, without a database name. */
   readonly url: string;
   readonly port: number;
+  /** The postmaster. */
   readonly pid: number;
   readonly folder: string;
 }
 
+/** Outlives the run by a moment: when the pipe closes, however the run ended, it stops the server and removes its folder. */
+const WATCHDOG = `
+const { rmSync } = require('node:fs');
+const [pid, folder] = [Number(process.argv[1]), process.argv[2]];
+const signal = (name) => { try { process.kill(pid, name); return true; } catch { return false; } };
+process.stdin.resume().on('end', () => {
+  signal('SIGINT');
+  const end = Date.now() + 5000;
+  const timer = setInterval(() => {
+    if (signal(0) && Date.now() < end) return;
+    signal('SIGKILL');
+    clearInterval(timer);
+    rmSync(folder, { recursive: true, force: true });
+  }, 20);
+});`;
+
+export interface StartedServer extends PostgresServer {
+  /** Stops the server (fast shutdown, then kill) and removes its folder. */
+  stop(): Promise<void>;
+}
+
 /** Starts a server in a new data folder. Throws when the machine has no server binaries at all. */
-export async function startPostgres(
-  settings: Readonly<Record<string, string>> = {},
-): Promise<PostgresServer> {
+export async function startPostgres(settings: Readonly<Record<string, string>> = {}): Promise<StartedServer> {
   const bin = binaries();
   const folder = mkdtempSync(join(tmpdir(), 'keytether-postgres-'));
   const identity = unprivileged();
@@ -64,26 +85,32 @@ export async function startPostgres(
   });
   const pid = child.pid;
   if (pid === undefined) throw new Error('PostgreSQL did not start');
-  await ready(child, folder);
-  return { url: `postgres://postgres@127.0.0.1:${port}`, port, pid, folder };
-}
-
-/** Stops the server (fast shutdown, then kill) and removes its folder. Safe to call twice. */
-export async function stopPostgres(server: PostgresServer): Promise<void> {
-  signal(server.pid, 'SIGINT');
-  for (let waited = 0; waited < 5_000 && alive(server.pid); waited += 50) {
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  if (alive(server.pid)) signal(server.pid, 'SIGKILL');
-  rmSync(server.folder, { recursive: true, force: true });
+  const watchdog = spawn(process.execPath, ['-e', WATCHDOG, String(pid), folder], {
+    detached: true,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  watchdog.unref();
+  (watchdog.stdin as Socket).unref();
+  await ready(child);
+  return {
+    url: `postgres://postgres@127.0.0.1:${port}`,
+    port,
+    pid,
+    folder,
+    stop: () =>
+      new Promise((resolve) => {
+        watchdog.ref();
+        watchdog.once('exit', () => resolve());
+        watchdog.stdin?.end();
+      }),
+  };
 }
 
 /** Resolves when the server says on its error stream that it accepts connections. */
-function ready(child: ReturnType<typeof spawn>, folder: string): Promise<void> {
+function ready(child: ReturnType<typeof spawn>): Promise<void> {
   return new Promise((resolve, reject) => {
     let said = '';
     const onExit = () => {
-      rmSync(folder, { recursive: true, force: true });
       reject(new Error(`PostgreSQL stopped while starting: ${said.slice(-2_000)}`));
     };
     child.once('exit', onExit);
@@ -94,27 +121,10 @@ function ready(child: ReturnType<typeof spawn>, folder: string): Promise<void> {
       child.stderr?.removeAllListeners('data');
       child.stderr?.resume();
       child.unref();
-      if (child.stderr !== null && 'unref' in child.stderr) (child.stderr as { unref(): void }).unref();
+      (child.stderr as Socket).unref();
       resolve();
     });
   });
-}
-
-function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name);
-  } catch {
-    // Already gone.
-  }
 }
 
 /** PostgreSQL refuses to run as root, so root starts it as `nobody`. */
@@ -178,7 +188,11 @@ function packagedBinaries(): string | undefined {
   if (!existsSync(join(root, 'native'))) return undefined;
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
   const copy = join(tmpdir(), `keytether-postgres-binaries-${version}-${process.getuid?.() ?? 'user'}`);
-  if (existsSync(join(copy, 'native/bin/postgres'))) return join(copy, 'native/bin');
+  if (existsSync(join(copy, 'native/bin/postgres'))) {
+    if (statSync(copy).uid !== (process.getuid?.() ?? statSync(copy).uid))
+      throw new Error(`${copy} belongs to someone else`);
+    return join(copy, 'native/bin');
+  }
 
   const draft = mkdtempSync(`${copy}-`);
   cpSync(join(root, 'native'), join(draft, 'native'), { recursive: true, verbatimSymlinks: true });

@@ -147,7 +147,8 @@ CREATE TABLE keytether.flight (
   CONSTRAINT flight_entry_length CHECK (octet_length(entry) = 32),
   CONSTRAINT flight_state_known CHECK (state BETWEEN 0 AND 3)
 ) WITH (fillfactor = 50);
-CREATE INDEX flight_open ON keytether.flight (opened_at) WHERE state = 0;
+CREATE INDEX flight_opened ON keytether.flight (opened_at);
+COMMENT ON INDEX keytether.flight_opened IS 'Not partial on the state, or closing a flight could not be a heap-only update.';
 COMMENT ON TABLE keytether.flight IS 'Calls to customers'' KMSs whose intent is logged. Closed rows are pruned; an unknown flight releases nothing.';
 COMMENT ON COLUMN keytether.flight.intent_index IS 'Index of the intent''s leaf.';
 COMMENT ON COLUMN keytether.flight.entry IS 'SHA-256 that names the wrap entry which the flight unwraps or wraps.';
