@@ -39,7 +39,6 @@ export const ID_PREFIX = {
   key: 'key_',
   customerKey: 'ckey_',
   principal: 'prn_',
-  event: 'evt_',
 } as const;
 
 export const API_KEY_PREFIX = 'ktt_';

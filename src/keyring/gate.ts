@@ -68,7 +68,7 @@ export type CommitVerdict = 'durable' | 'requeue' | 'failed';
 export interface GatePorts<
   Q,
   F extends FlightTarget,
-  I extends { readonly index: bigint },
+  I extends { readonly index: number },
   A extends KmsOutcome,
   O,
 > {
@@ -173,10 +173,10 @@ interface Tenant<Q, F, O> {
   pausing: boolean;
   pauseMs: number;
   /** The refusal with the highest intent index that is known here, by wrap entry. */
-  readonly fences: Map<string, { readonly index: bigint; readonly code: ErrorCode }>;
+  readonly fences: Map<string, { readonly index: number; readonly code: ErrorCode }>;
 }
 
-export class Gate<Q, F extends FlightTarget, I extends { readonly index: bigint }, A extends KmsOutcome, O> {
+export class Gate<Q, F extends FlightTarget, I extends { readonly index: number }, A extends KmsOutcome, O> {
   readonly #ports: GatePorts<Q, F, I, A, O>;
   readonly #limits: GateLimits;
   readonly #tenants = new Map<string, Tenant<Q, F, O>>();
@@ -475,7 +475,7 @@ export class Gate<Q, F extends FlightTarget, I extends { readonly index: bigint 
     tenant: Tenant<Q, F, O>,
     waiter: Waiter<Q, O>,
     entry: string,
-    intentIndex: bigint,
+    intentIndex: number,
     tooOld: () => boolean,
   ): ErrorCode | undefined {
     if (waiter.settled || this.#ports.now() - waiter.arrivedAt > this.#limits.deadlineMs)
@@ -486,7 +486,7 @@ export class Gate<Q, F extends FlightTarget, I extends { readonly index: bigint 
     return undefined;
   }
 
-  #fence(tenant: Tenant<Q, F, O>, entry: string, index: bigint, code: ErrorCode): void {
+  #fence(tenant: Tenant<Q, F, O>, entry: string, index: number, code: ErrorCode): void {
     const before = tenant.fences.get(entry);
     if (before === undefined || index > before.index) tenant.fences.set(entry, { index, code });
   }

@@ -33,7 +33,7 @@ interface Target extends FlightTarget {
   readonly version: number;
 }
 interface Intent {
-  readonly index: bigint;
+  readonly index: number;
 }
 interface Answer extends KmsOutcome {
   readonly key: { zeroed: boolean };
@@ -130,7 +130,7 @@ interface Call {
   readonly startedStep: number;
   readonly startedMono: number;
   readonly startedWall: number;
-  readonly intent: bigint;
+  readonly intent: number;
   decided: number;
 }
 
@@ -153,13 +153,13 @@ class World {
   readonly gates: GateLike[];
   /** The usage log, in order, as `kind:…` words; and what its append function remembers. */
   readonly log: string[] = [];
-  readonly openFlights = new Map<bigint, 'open' | 'ok' | 'closed'>();
-  readonly logFence = new Map<string, bigint>();
-  readonly okLeaf = new Map<number, bigint>();
+  readonly openFlights = new Map<number, 'open' | 'ok' | 'closed'>();
+  readonly logFence = new Map<string, number>();
+  readonly okLeaf = new Map<number, number>();
   readonly notReleased = new Set<number>();
   readonly released = new Set<number>();
   /** Highest refused intent that each replica has heard of, by entry. */
-  readonly heard: Map<string, bigint>[];
+  readonly heard: Map<string, number>[];
   readonly calls: Call[] = [];
   readonly liveKeys = new Set<Answer['key']>();
   readonly callsInFlight: number[];
@@ -287,7 +287,7 @@ class World {
       {
         name: `intent(${ids})`,
         run: () => {
-          const index = BigInt(this.log.length);
+          const index = this.log.length;
           this.log.push(`intent:${flight.entry}`);
           this.openFlights.set(index, 'open');
           op.state = `${replica}intent${ids}i${index}v${flight.version}`;
@@ -382,8 +382,8 @@ class World {
     return this.scenario.timers ?? 0;
   }
 
-  #hear(replica: number, entry: string, index: bigint): void {
-    const known = this.heard[replica]?.get(entry) ?? -1n;
+  #hear(replica: number, entry: string, index: number): void {
+    const known = this.heard[replica]?.get(entry) ?? -1;
     if (index > known) this.heard[replica]?.set(entry, index);
   }
 
@@ -407,7 +407,7 @@ class World {
     const ids = uses.map((use) => `${use.request.id}${use.ok ? '+' : '-'}`);
     const base = `${replica}commit${intent.index}v${flight.version}:${ids}:${answer.outcome}`;
     const apply = (): CommitVerdict => {
-      const fence = this.logFence.get(flight.entry) ?? -1n;
+      const fence = this.logFence.get(flight.entry) ?? -1;
       const current = flight.version === this.version;
       const open = this.openFlights.get(intent.index);
       this.log.push(`result:${answer.outcome}:${intent.index}`);
@@ -507,7 +507,7 @@ class World {
     if (this.mono + this.skew - call.startedWall > LIMITS.maxAgeMs)
       this.fail('released too old by the wall clock');
     if (this.mono - request.arrivedMono > LIMITS.deadlineMs) this.fail('released after the deadline');
-    if ((this.heard[request.replica]?.get(call.scope) ?? -1n) > call.intent) {
+    if ((this.heard[request.replica]?.get(call.scope) ?? -1) > call.intent) {
       this.fail('released although this replica knew a later refusal');
     }
   }
