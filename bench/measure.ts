@@ -1,6 +1,6 @@
 /** CPU time of processes that were started here, from `/proc`. On a system without it there are no figures. */
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
 interface Stat {
   readonly parent: number;
@@ -49,6 +49,17 @@ function treeTicks(root: number): number {
   return ticks;
 }
 
+/** Ticks that every processor of the machine spent working or had taken from it, see proc(5), `/proc/stat`. */
+function machineTicks(): number {
+  const [cpu = ''] = readFileSync('/proc/stat', 'latin1').split('\n');
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = cpu
+    .trim()
+    .split(/\s+/)
+    .slice(1)
+    .map(Number);
+  return user + nice + system + irq + softirq + steal;
+}
+
 /** One process, or one with all its descendants (PostgreSQL works in a process for each connection). */
 export interface Measured {
   readonly name: string;
@@ -56,28 +67,44 @@ export interface Measured {
   readonly tree: boolean;
 }
 
-/** CPU seconds since each process started, by name. Granularity is one clock tick, mostly 10 ms. */
-export type CpuSample = Readonly<Record<string, number>>;
+/** CPU seconds at one moment. Granularity is one clock tick, mostly 10 ms. */
+export interface CpuSample {
+  readonly processes: Readonly<Record<string, number>>;
+  /** The whole machine, since it started. */
+  readonly machine: number;
+}
 
-/** Reads CPU times together. Descendants that end between two samples still count, by way of the parent that waited for them. */
+const NO_SAMPLE: CpuSample = { processes: {}, machine: 0 };
+
+/**
+ * Reads CPU times together. Descendants that end between two samples still count, by way of the parent that waited
+ * for them. Without `/proc` every sample is empty.
+ */
 export function cpuSampler(processes: readonly Measured[]): () => CpuSample {
+  if (!existsSync('/proc/stat')) return () => NO_SAMPLE;
   const perSecond = ticksPerSecond();
   return () => {
-    const sample: Record<string, number> = {};
+    const seconds: Record<string, number> = {};
     for (const { name, pid, tree } of processes) {
       const stat = statOf(pid);
-      if (stat !== undefined) sample[name] = (tree ? treeTicks(pid) : stat.own) / perSecond;
+      if (stat !== undefined) seconds[name] = (tree ? treeTicks(pid) : stat.own) / perSecond;
     }
-    return sample;
+    return { processes: seconds, machine: machineTicks() / perSecond };
   };
 }
 
-/** CPU milliseconds for 1,000 requests, by name; empty for no request. */
-export function cpuPerThousand(before: CpuSample, after: CpuSample, requests: number): CpuSample {
-  if (requests === 0) return {};
-  const each = Object.entries(after).map(([name, seconds]): [string, number] => [
+/** CPU seconds between two samples. `others` is what the machine spent beyond the named processes. */
+export function cpuBetween(
+  before: CpuSample,
+  after: CpuSample,
+): { readonly processes: Readonly<Record<string, number>>; readonly others: number } {
+  const spent = Object.entries(after.processes).map(([name, seconds]): [string, number] => [
     name,
-    ((seconds - (before[name] ?? 0)) * 1e6) / requests,
+    seconds - (before.processes[name] ?? 0),
   ]);
-  return Object.fromEntries(each);
+  const ours = spent.reduce((sum, [, seconds]) => sum + seconds, 0);
+  return {
+    processes: Object.fromEntries(spent),
+    others: Math.max(0, after.machine - before.machine - ours),
+  };
 }
