@@ -34,6 +34,7 @@ export async function floorRow(name: string, server: string, connections: number
         connections,
         requestSets: [[request]],
         ...pace,
+        drainMs: 5_000,
         maxRequests: 50_000_000,
         pauseAfterErrorMs: 50,
       },

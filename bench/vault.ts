@@ -54,7 +54,7 @@ export async function vaultRows(
     for (const count of connections) {
       rows.push(
         await measureRow({
-          name: `Vault 1.13.1 transit decrypt, file audit, ${count} connections`,
+          name: 'Vault 1.13.1 transit decrypt, file audit on',
           processes: [{ name: 'server', pid: vault.pid, tree: false }],
           plan: {
             host: vault.host,
@@ -62,6 +62,7 @@ export async function vaultRows(
             connections: count,
             requestSets: [[request]],
             ...pace,
+            drainMs: 5_000,
             maxRequests: 50_000_000,
             pauseAfterErrorMs: 50,
           },

@@ -5,8 +5,10 @@ import { describeFailure, type Head, readHead } from './response.ts';
 
 /** What a run knows that its connections do not. All times in milliseconds of `performance.now()`. */
 export interface Course {
-  /** Asked before each request; false parks the connection. */
-  mayContinue(): boolean;
+  /** True when no request may be sent any more. */
+  readonly over: boolean;
+  /** Counts one request that is about to be sent; false when it may not be. */
+  take(): boolean;
   right(sentAt: number, now: number): void;
   /** @param what status with problem code, an error code of the socket, or a word of ours. */
   wrong(what: string, sentAt: number, now: number): void;
@@ -78,7 +80,7 @@ export class Connection {
   /** Sends the next request of the set unless the run is over. */
   send(): void {
     const socket = this.#socket;
-    if (this.#closed || socket === undefined || !this.#course.mayContinue()) return;
+    if (this.#closed || socket === undefined || !this.#course.take()) return;
     const { requests } = this.#options;
     const request = requests[this.#next % requests.length];
     if (request === undefined) return;
@@ -154,7 +156,7 @@ export class Connection {
   }
 
   #reopen(): void {
-    if (this.#closed || !this.#course.mayContinue()) return;
+    if (this.#closed || this.#course.over) return;
     this.#course.reconnected();
     this.open().then(
       () => this.send(),

@@ -21,6 +21,8 @@ export interface LoadPlan {
   readonly warmupMs: number;
   /** Length of the measured window. */
   readonly durationMs: number;
+  /** How long requests in flight may still be answered after the window. */
+  readonly drainMs: number;
   /** The run ends early after so many requests, warm-up included. */
   readonly maxRequests: number;
   /** A connection waits so long after an answer that was not right, as a client that backs off would. */
@@ -39,6 +41,7 @@ const LIMITS = {
   connections: 8192,
   warmupMs: 60_000,
   durationMs: 120_000,
+  drainMs: 20_000,
   maxRequests: 100_000_000,
   pauseAfterErrorMs: 10_000,
 } as const;
@@ -61,6 +64,7 @@ export function assertPlan(plan: LoadPlan): void {
   assertWithin(plan, 'connections', 1);
   assertWithin(plan, 'warmupMs', 0);
   assertWithin(plan, 'durationMs', 1);
+  assertWithin(plan, 'drainMs', 0);
   assertWithin(plan, 'maxRequests', 1);
   assertWithin(plan, 'pauseAfterErrorMs', 0);
   if (plan.requestSets.length === 0 || plan.requestSets.some((set) => set.length === 0)) {

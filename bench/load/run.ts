@@ -30,8 +30,6 @@ export interface Moments {
   measured(): void;
 }
 
-/** How long requests in flight may still be answered after the window. */
-const DRAIN_MS = 5_000;
 const DRAIN_STEP_MS = 10;
 /** Fewer than the usual backlog of a listening socket. */
 const CONNECTS_AT_ONCE = 64;
@@ -67,7 +65,11 @@ class Run implements Course {
     this.#stopped = true;
   }
 
-  mayContinue(): boolean {
+  get over(): boolean {
+    return this.#stopped;
+  }
+
+  take(): boolean {
     if (this.#stopped) return false;
     if (this.#sent >= this.#sendLimit) {
       this.#endEarly();
@@ -135,8 +137,8 @@ async function openAll(connections: readonly Connection[]): Promise<void> {
 }
 
 /** Waits for the requests in flight, then closes. @returns how many had no answer. */
-async function drain(connections: readonly Connection[]): Promise<number> {
-  const until = performance.now() + DRAIN_MS;
+async function drain(connections: readonly Connection[], drainMs: number): Promise<number> {
+  const until = performance.now() + drainMs;
   let waiting = connections.filter((connection) => connection.inFlight).length;
   while (waiting > 0 && performance.now() < until) {
     await pause(DRAIN_STEP_MS);
@@ -164,6 +166,6 @@ export async function run(plan: LoadPlan, moments: Moments): Promise<LoadResult>
   const used = process.cpuUsage(before);
   course.closeWindow();
   moments.measured();
-  const unanswered = await drain(connections);
+  const unanswered = await drain(connections, plan.drainMs);
   return course.result(plan.connections, unanswered, (used.user + used.system) / 1e6);
 }

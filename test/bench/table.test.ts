@@ -1,0 +1,74 @@
+import { describe, expect, test } from '@jest/globals';
+import type { Row } from '../../bench/row.ts';
+import { ratio, render } from '../../bench/table.ts';
+
+function row(over: Partial<Row>, load: Partial<Row['load']> = {}): Row {
+  return {
+    name: 'decrypt, 10 tenants',
+    itemsPerRequest: 1,
+    cpu: { load: 12.3, service: 80 },
+    othersCores: 0,
+    kmsCallsPerSecond: 460,
+    load: {
+      connections: 1000,
+      seconds: 4,
+      answered: 40_000,
+      perSecond: 10_000,
+      p50Ms: 40.04,
+      p99Ms: 67,
+      maxMs: 90,
+      errors: {},
+      errorCount: 0,
+      reconnects: 0,
+      unanswered: 0,
+      cpuSeconds: 1,
+      ...load,
+    },
+    ...over,
+  };
+}
+
+const EMPTY = { heading: ['title'], ratios: [], rows: [], skipped: [], excluded: [] };
+
+describe('report', () => {
+  test('ratios come before runs, and what is left out comes last', () => {
+    const text = render({
+      ...EMPTY,
+      ratios: [ratio('ours / theirs', 10, 4), ratio('ours / nobody', 10, undefined)],
+      rows: [row({})],
+      skipped: ['Vault: Go is not installed'],
+      excluded: ['TLS'],
+    });
+    const places = ['title', 'ours / theirs', '2.50 ×', 'not measured', '10,000', 'Go is not', 'TLS'].map(
+      (part) => text.indexOf(part),
+    );
+    expect(places).not.toContain(-1);
+    expect(places).toEqual(places.toSorted((a, b) => a - b));
+  });
+
+  test('columns end at the same place whatever the width of the cells', () => {
+    const text = render({ ...EMPTY, rows: [row({}), row({ name: 'x' }, { perSecond: 7, p50Ms: 1000 })] });
+    const lines = text.split('\n').filter((line) => /^(decrypt|x) /.test(line));
+    expect(new Set(lines.map((line) => line.length)).size).toBe(1);
+  });
+
+  test('a batch row counts items', () => {
+    expect(render({ ...EMPTY, rows: [row({ itemsPerRequest: 100 })] })).toContain('1,000,000');
+  });
+
+  test('failures are spelled out by row', () => {
+    const failing = row(
+      {},
+      { errors: { '503 KMS_THROTTLED': 1234 }, errorCount: 1234, unanswered: 2, reconnects: 1 },
+    );
+    expect(render({ ...EMPTY, rows: [failing] })).toContain(
+      'decrypt, 10 tenants: 503 KMS_THROTTLED × 1,234, no answer × 2, reconnects × 1',
+    );
+  });
+
+  test('a row that others disturbed is marked', () => {
+    const text = render({ ...EMPTY, rows: [row({ othersCores: 1.1 })] });
+    expect(text).toContain('decrypt, 10 tenants *');
+    expect(text).toContain('up to 1.1 processors');
+  });
+});
