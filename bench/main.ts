@@ -2,7 +2,7 @@
 import { availableParallelism, cpus, release } from 'node:os';
 import { floorRow, type Pace } from './floor-row.ts';
 import { fastest, type Row } from './row.ts';
-import { type Ratio, ratio, render } from './table.ts';
+import { cpuRatio, type Ratio, rateRatio, render } from './table.ts';
 import { vaultRows } from './vault.ts';
 
 const PACE: Pace = { warmupMs: 1_500, durationMs: 4_000 };
@@ -15,11 +15,6 @@ const EXCLUDED = [
   'Floors: no authorization, no cryptography, no KMS, no log.',
 ] as const;
 
-/** Processor milliseconds of the server for 1,000 requests. */
-function serverCpu(row: Row | undefined): number | undefined {
-  return row?.cpu.server;
-}
-
 async function floors(): Promise<{ rows: readonly Row[]; ratios: readonly Ratio[] }> {
   const rows: Row[] = [];
   for (const connections of CONNECTIONS) {
@@ -29,12 +24,8 @@ async function floors(): Promise<{ rows: readonly Row[]; ratios: readonly Ratio[
   const bare = rows.filter((row) => row.name.startsWith('bare'));
   const express = rows.filter((row) => row.name.startsWith('Express'));
   const ratios = [
-    ratio(
-      'Express / bare http, answers per second',
-      fastest(express).load.perSecond,
-      fastest(bare).load.perSecond,
-    ),
-    ratio('Express / bare http, CPU of the server', serverCpu(fastest(express)), serverCpu(fastest(bare))),
+    rateRatio('Express / bare http, answers per second', fastest(express), fastest(bare)),
+    cpuRatio('Express / bare http, CPU', fastest(express), fastest(bare)),
   ];
   return { rows, ratios };
 }
@@ -53,12 +44,8 @@ async function main(): Promise<void> {
       ],
       ratios: [
         ...floor.ratios,
-        ratio(
-          'Vault / Express floor, answers per second',
-          best?.load.perSecond,
-          fastest(express).load.perSecond,
-        ),
-        ratio('Vault / Express floor, CPU of the server', serverCpu(best), serverCpu(fastest(express))),
+        rateRatio('Vault / Express floor, answers per second', best, fastest(express)),
+        cpuRatio('Vault / Express floor, CPU', best, fastest(express)),
       ],
       rows: [...floor.rows, ...peers],
       skipped: 'skipped' in vault ? [`Vault transit decrypt: ${vault.skipped}`] : [],

@@ -1,10 +1,12 @@
 /** The report: ratios first, then every run, then what the figures leave out. Plain text, at most 80 rows. */
-import type { Row } from './row.ts';
+import { LOAD, type Row } from './row.ts';
 
 export interface Ratio {
   readonly name: string;
   /** Undefined where one side was not measured. */
   readonly value: number | undefined;
+  /** True when others were using the machine during one of the two runs. */
+  readonly disturbed: boolean;
 }
 
 export interface Report {
@@ -21,9 +23,37 @@ export interface Report {
 /** Above this share of one processor a run was disturbed, and its row says so. */
 const DISTURBED_CORES = 0.15;
 
-/** `a / b`, for work done in a second or for CPU; undefined where either is missing or zero. */
-export function ratio(name: string, a: number | undefined, b: number | undefined): Ratio {
-  return { name, value: a === undefined || b === undefined || b === 0 ? undefined : a / b };
+function isDisturbed(row: Row): boolean {
+  return row.othersCores > DISTURBED_CORES;
+}
+
+function ratio(
+  name: string,
+  a: Row | undefined,
+  b: Row | undefined,
+  of: (row: Row) => number | undefined,
+): Ratio {
+  const above = a && of(a);
+  const below = b && of(b);
+  return {
+    name,
+    value: above === undefined || !below ? undefined : above / below,
+    disturbed: [a, b].some((row) => row !== undefined && isDisturbed(row)),
+  };
+}
+
+/** How many times the items per second of `b` are done in `a`. */
+export function rateRatio(name: string, a: Row | undefined, b: Row | undefined): Ratio {
+  return ratio(name, a, b, (row) => row.load.perSecond * row.itemsPerRequest);
+}
+
+/** How many times the CPU for one item of `b` is spent in `a`, the load generator left out. */
+export function cpuRatio(name: string, a: Row | undefined, b: Row | undefined): Ratio {
+  return ratio(name, a, b, (row) => {
+    const costs = Object.entries(row.cpu).filter(([process]) => process !== LOAD);
+    if (costs.length === 0) return undefined;
+    return costs.reduce((sum, [, cost]) => sum + cost, 0) / row.itemsPerRequest;
+  });
 }
 
 function whole(value: number): string {
@@ -53,14 +83,14 @@ function align(lines: readonly (readonly string[])[]): string[] {
 /** Processes in the order in which rows first name them, the load generator last. */
 function processesOf(rows: readonly Row[]): string[] {
   const names = new Set(rows.flatMap((row) => Object.keys(row.cpu)));
-  return [...names].sort((a, b) => Number(a === 'load') - Number(b === 'load'));
+  return [...names].sort((a, b) => Number(a === LOAD) - Number(b === LOAD));
 }
 
 function cells(row: Row, processes: readonly string[]): string[] {
   const { load } = row;
   const failed = load.errorCount + load.unanswered;
   return [
-    `${row.name}${row.othersCores > DISTURBED_CORES ? ' *' : ''}`,
+    `${row.name}${isDisturbed(row) ? ' *' : ''}`,
     whole(load.connections),
     whole(load.perSecond * row.itemsPerRequest),
     short(load.p50Ms),
@@ -87,22 +117,20 @@ function section(title: string, lines: readonly string[]): string[] {
 export function render(report: Report): string {
   const processes = processesOf(report.rows);
   const header = ['', 'connections', 'per s', 'p50 ms', 'p99 ms', 'errors', 'KMS calls/s'];
-  const ratios = report.ratios.map(({ name, value }) => [
-    `  ${name}`,
+  const ratios = report.ratios.map(({ name, value, disturbed }) => [
+    `  ${name}${disturbed ? ' *' : ''}`,
     value === undefined ? 'not measured' : `${short(value)} ×`,
   ]);
   const table = align([
     [...header, ...processes.map((name) => `CPU ${name}`)],
     ...report.rows.map((row) => cells(row, processes)),
   ]);
-  const disturbed = report.rows.filter((row) => row.othersCores > DISTURBED_CORES);
+  const disturbed = report.rows.filter(isDisturbed);
   const most = Math.max(0, ...disturbed.map((row) => row.othersCores));
   const notes =
     disturbed.length === 0
       ? []
-      : [
-          `* others kept up to ${most.toFixed(1)} processors busy meanwhile; trust the CPU columns more than the rates.`,
-        ];
+      : [`* others kept up to ${most.toFixed(1)} processors busy meanwhile; trust CPU more than rates.`];
   return [
     ...report.heading,
     ...section('Ratios', align(ratios)),

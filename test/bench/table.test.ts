@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import type { Row } from '../../bench/row.ts';
-import { ratio, render } from '../../bench/table.ts';
+import { cpuRatio, rateRatio, render } from '../../bench/table.ts';
 
 function row(over: Partial<Row>, load: Partial<Row['load']> = {}): Row {
   return {
@@ -34,7 +34,10 @@ describe('report', () => {
   test('ratios come before runs, and what is left out comes last', () => {
     const text = render({
       ...EMPTY,
-      ratios: [ratio('ours / theirs', 10, 4), ratio('ours / nobody', 10, undefined)],
+      ratios: [
+        rateRatio('ours / theirs', row({}), row({}, { perSecond: 4_000 })),
+        rateRatio('ours / nobody', row({}), undefined),
+      ],
       rows: [row({})],
       skipped: ['Vault: Go is not installed'],
       excluded: ['TLS'],
@@ -54,6 +57,17 @@ describe('report', () => {
 
   test('a batch row counts items', () => {
     expect(render({ ...EMPTY, rows: [row({ itemsPerRequest: 100 })] })).toContain('1,000,000');
+  });
+
+  test('a CPU ratio is per item and leaves the load generator out', () => {
+    const batch = row({ cpu: { service: 300, KMS: 100, load: 1_000 }, itemsPerRequest: 100 });
+    expect(cpuRatio('batch / single', batch, row({})).value).toBeCloseTo(4 / 80);
+    expect(cpuRatio('no figures', row({ cpu: { load: 3 } }), row({})).value).toBeUndefined();
+  });
+
+  test('a ratio of a disturbed row is marked', () => {
+    const ratios = [rateRatio('ours / theirs', row({}), row({ othersCores: 1 }))];
+    expect(render({ ...EMPTY, ratios })).toContain('ours / theirs *');
   });
 
   test('failures are spelled out by row', () => {
