@@ -109,7 +109,7 @@ export interface GatePorts<
   /** Zeroes an opened value that will not be revealed. */
   drop(opened: O): void;
   /** Records that an outcome that was logged as authorised was not released after all. */
-  notReleased(tenant: string, flight: F, intent: I, request: Q, code: ErrorCode): void;
+  notReleased(tenant: string, flight: F, intent: I, opened: O, code: ErrorCode): void;
   /** The code of what `use` threw. */
   codeOf(error: unknown): ErrorCode;
 }
@@ -193,9 +193,16 @@ export class Gate<Q, F extends FlightTarget, I extends { readonly index: number 
   /**
    * Lets one request through when the customer's KMS says yes to a call that starts after now.
    * `done` is called exactly once, at the latest at the deadline. An `opened` value belongs to the caller, who zeroes it.
-   * `weight` is the number of bytes that `use` will handle.
+   * `weight` is the number of bytes that `use` will handle. The deadline counts from `arrivedAt`, by the ports' clock, when the
+   * request came before it was handed over here; freshness counts from this call.
    */
-  use(tenantName: string, request: Q, weight: number, done: (result: GateResult<O>) => void): void {
+  use(
+    tenantName: string,
+    request: Q,
+    weight: number,
+    done: (result: GateResult<O>) => void,
+    arrivedAt: number = this.#ports.now(),
+  ): void {
     const tenant = this.#tenant(tenantName);
     if (tenant.pending.length >= this.#limits.pendingPerTenant) {
       done({ ok: false, code: 'TENANT_BUSY', logged: false, retryAfterMs: 1_000 });
@@ -204,14 +211,14 @@ export class Gate<Q, F extends FlightTarget, I extends { readonly index: number 
     const waiter: Waiter<Q, O> = {
       request,
       weight,
-      arrivedAt: this.#ports.now(),
+      arrivedAt,
       arrivedSeq: ++this.#seq,
       done,
       settled: false,
       cancelDeadline: () => {},
       lastCode: 'DEADLINE_EXCEEDED',
     };
-    waiter.cancelDeadline = this.#ports.timer(this.#limits.deadlineMs, () =>
+    waiter.cancelDeadline = this.#ports.timer(arrivedAt + this.#limits.deadlineMs - this.#ports.now(), () =>
       this.#fail(waiter, waiter.lastCode),
     );
     tenant.pending.push(waiter);
@@ -426,8 +433,10 @@ export class Gate<Q, F extends FlightTarget, I extends { readonly index: number 
     tooOld: () => boolean,
   ): void {
     const { target, waiters } = flight;
-    const notReleased = (request: Q, code: ErrorCode) =>
-      this.#ports.notReleased(tenant.name, target, intent, request, code);
+    const hold = (opened: O, code: ErrorCode) => {
+      this.#ports.drop(opened);
+      this.#ports.notReleased(tenant.name, target, intent, opened, code);
+    };
     this.#guard<CommitVerdict>(
       this.#limits.deadlineMs,
       (done) => this.#ports.commit(tenant.name, target, intent, answer, uses, done),
@@ -444,25 +453,22 @@ export class Gate<Q, F extends FlightTarget, I extends { readonly index: number 
             else this.#fail(waiter, 'LOG_UNAVAILABLE');
             return;
           }
-          if (verdict !== 'durable') {
+          if (verdict === 'requeue') {
             this.#ports.drop(use.opened);
-            if (verdict === 'requeue') {
-              again.push(waiter);
-            } else {
-              // It may have become durable all the same, so the log is told that nothing was released.
-              notReleased(use.request, 'LOG_UNAVAILABLE');
-              this.#fail(waiter, 'LOG_UNAVAILABLE');
-            }
+            again.push(waiter);
             return;
           }
-          const obstacle = this.#obstacle(tenant, waiter, target.entry, intent.index, tooOld);
+          // What may have become durable although its commit failed is held back, and the log is told so.
+          const obstacle =
+            verdict === 'durable'
+              ? this.#obstacle(tenant, waiter, target.entry, intent.index, tooOld)
+              : 'LOG_UNAVAILABLE';
           if (obstacle === undefined) {
             this.#settle(waiter, { ok: true, opened: use.opened });
-          } else {
-            this.#ports.drop(use.opened);
-            notReleased(use.request, obstacle);
-            this.#fail(waiter, obstacle, { logged: true });
+            return;
           }
+          hold(use.opened, obstacle);
+          this.#fail(waiter, obstacle, { logged: verdict === 'durable' });
         });
         this.#requeue(tenant, again);
         this.#free(tenant);

@@ -41,7 +41,11 @@ export class Sealed {
   /** Hands the bytes to the caller, who zeroes them. Throws a TypeError for another record, or when called again. */
   reveal(record: DurableRecord): Uint8Array {
     const bytes = this.#bytes;
-    if (!(record instanceof DurableRecord) || Buffer.compare(record.eid, this.#eid) !== 0 || bytes === undefined) {
+    if (
+      !(record instanceof DurableRecord) ||
+      Buffer.compare(record.eid, this.#eid) !== 0 ||
+      bytes === undefined
+    ) {
       throw new TypeError('a sealed value opens once, for its own durable record');
     }
     this.#bytes = undefined;

@@ -136,7 +136,10 @@ export function createUsageLog(options: UsageLogOptions): UsageLog {
   }
 
   function settle(each: Waiting, result: UnitResult | undefined): void {
-    if (result === undefined) return fail(each, new Error('no result for a unit'));
+    if (result === undefined) {
+      fail(each, new Error('no result for a unit'));
+      return;
+    }
     release(each.unit);
     each.resolve({
       verdict: result.verdict,

@@ -18,7 +18,7 @@ export interface Principal {
   /** Purposes that the caller may state; `*` alone means all. */
   readonly purposes: readonly string[];
   /** The tenant's `state_version` that this answer belongs to; an append refuses any other. */
-  readonly stateVersion: bigint;
+  readonly stateVersion: number;
   readonly tenantState: 'active' | 'suspended';
 }
 

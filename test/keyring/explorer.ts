@@ -242,9 +242,9 @@ class World {
       drop: (opened) => {
         opened.dropped = true;
       },
-      notReleased: (_tenant, _flight, _intent, request) => {
-        this.log.push(`held:${request.id}`);
-        this.notReleased.add(request.id);
+      notReleased: (_tenant, _flight, _intent, opened) => {
+        this.log.push(`held:${opened.request}`);
+        this.notReleased.add(opened.request);
       },
       codeOf: (error) => ((error as { code?: ErrorCode }).code ?? 'INTERNAL') as ErrorCode,
     };

@@ -72,18 +72,21 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'reveal although the log says that something moved',
-    find: `          if (verdict !== 'durable') {`,
-    replace: `          if (verdict !== 'durable' && verdict !== 'requeue') {`,
+    find: `          if (verdict === 'requeue') {`,
+    replace: `          if (verdict === 'requeue') verdict = 'durable';
+          if (verdict === 'requeue') {`,
   },
   {
     name: 'reveal on an ambiguous commit',
-    find: `          if (verdict !== 'durable') {`,
-    replace: `          if (verdict === 'requeue') {`,
+    find: `            verdict === 'durable'
+              ?`,
+    replace: `            true
+              ?`,
   },
   {
     name: 'an ambiguous commit leaves no record that nothing was released',
-    find: `              notReleased(use.request, 'LOG_UNAVAILABLE');`,
-    replace: '',
+    find: `          hold(use.opened, obstacle);`,
+    replace: `          if (verdict === 'durable') hold(use.opened, obstacle);`,
   },
   {
     name: 'no check before the reveal: age',
@@ -137,8 +140,8 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'a value that is held back leaves no record',
-    find: `            notReleased(use.request, obstacle);`,
-    replace: '',
+    find: `          hold(use.opened, obstacle);`,
+    replace: `          if (verdict !== 'durable') hold(use.opened, obstacle);`,
   },
   {
     name: 'a use that throws takes its flight down',
@@ -200,7 +203,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'no deadline',
-    find: `    waiter.cancelDeadline = this.#ports.timer(this.#limits.deadlineMs, () =>
+    find: `    waiter.cancelDeadline = this.#ports.timer(arrivedAt + this.#limits.deadlineMs - this.#ports.now(), () =>
       this.#fail(waiter, waiter.lastCode),
     );`,
     replace: '',
