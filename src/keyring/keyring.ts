@@ -11,11 +11,11 @@ import {
   encodeLeaf,
   eventIdText,
   type LeafCall,
+  type LeafKey,
   type LeafOutcome,
   newEventId,
   type Writer,
 } from '../log/leaf.ts';
-import type { DurableRecord } from '../log/sealed.ts';
 import type { UsageLog } from '../log/usage-log.ts';
 import type { LogRow, LogUnit } from '../store/log.ts';
 import type { Round, RoundQuestion } from '../store/rounds.ts';
@@ -165,18 +165,14 @@ export function createKeyring(options: KeyringOptions): Keyring {
     if (rows.length > 0) await log.append({ kind: 'plain', tenant, rows });
   }
 
-  function callOf(flight: RootFlight, intent: string, requestId?: string): LeafCall {
-    const { provider, keyRef } = flight.target;
-    return {
-      cid: intent,
-      key: keyRef,
-      prv: provider,
-      ...(requestId === undefined ? {} : { rid: requestId }),
-    };
+  function callOf({ target, binding }: RootFlight, intent: string, requestId?: string): LeafCall {
+    const cmk = bindingIdText(binding.bindingId);
+    const rid = requestId === undefined ? {} : { rid: requestId };
+    return { cid: intent, cmk, key: target.keyRef, prv: target.provider, ...rid };
   }
 
-  function keyOf({ root, binding }: RootFlight): { id: string; ver: number; cmk: string } {
-    return { id: keyIdText(root.keyId), ver: root.keyVersion, cmk: bindingIdText(binding.bindingId) };
+  function keyOf({ root }: RootFlight): LeafKey {
+    return { id: keyIdText(root.keyId), ver: root.keyVersion };
   }
 
   async function begin(tenant: string, flight: RootFlight, uses: number): Promise<Intent> {
@@ -286,16 +282,15 @@ export function createKeyring(options: KeyringOptions): Keyring {
       newKeys: created.map((key) => key.stored),
       counts: opened.flatMap(({ counts }) => counts.map((count) => ({ ...count, limit: MESSAGE_LIMIT }))),
     });
-    if (appended.verdict !== 'appended') return 'requeue';
     const byEvent = new Map(
       appended.records.flatMap((record, i) => (record === undefined ? [] : [[rows[i]?.eid, record]])),
     );
-    for (const each of opened) {
-      const records = each.rows.map((row) => byEvent.get(row.eid));
-      if (records.includes(undefined)) return 'failed';
-      each.records = records as DurableRecord[];
+    for (const use of uses) {
+      const each = use.ok ? use.opened : use.cause instanceof UseFailed ? use.cause.opened : undefined;
+      if (each !== undefined) each.records = each.rows.flatMap((row) => byEvent.get(row.eid) ?? []);
     }
-    return 'durable';
+    if (appended.verdict !== 'appended') return 'requeue';
+    return opened.every((each) => each.records.length === each.rows.length) ? 'durable' : 'failed';
   }
 
   function failedRows(

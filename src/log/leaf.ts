@@ -15,18 +15,17 @@ export interface Actor {
   readonly role: string;
 }
 
-/** Which key, and which customer key leads to it. */
 export interface LeafKey {
   readonly id: string;
   readonly ver: number;
-  /** Id of the binding that wraps the root; absent for what the record does not know. */
-  readonly cmk?: string;
 }
 
 /** One call to the customer's KMS. */
 export interface LeafCall {
   /** The correlation id that we planted in their log. */
   readonly cid: string;
+  /** Our id of the customer key. */
+  readonly cmk: string;
   /** The vendor's full name of the key. */
   readonly key: string;
   /** The provider, such as `aws-kms`. */
@@ -48,7 +47,8 @@ export type LeafBody =
       readonly typ: 'kms.intent';
       readonly op: KmsOperation;
       readonly kms: LeafCall;
-      readonly key: LeafKey;
+      /** The root; absent where the call is about no key of ours. */
+      readonly key: LeafKey | undefined;
       readonly sc: string | undefined;
       readonly n: number;
     }
@@ -57,7 +57,7 @@ export type LeafBody =
       readonly typ: 'kms.result';
       readonly op: KmsOperation;
       readonly kms: LeafCall;
-      readonly key: LeafKey;
+      readonly key: LeafKey | undefined;
       readonly kref: string;
       readonly out: LeafOutcome;
       readonly rsn: ErrorCode | undefined;

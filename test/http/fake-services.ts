@@ -76,7 +76,7 @@ export function createFakeServices(): FakeServices {
       role,
       scopes: grants,
       purposes: grants,
-      stateVersion: 1n,
+      stateVersion: 1,
       tenantState: 'active',
       ...more,
     };
