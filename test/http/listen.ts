@@ -7,8 +7,8 @@ export interface Reply {
   readonly status: number;
   readonly headers: Headers;
   readonly text: string;
-  // biome-ignore lint/suspicious/noExplicitAny: tests read answers of many shapes
-  readonly json: any;
+  /** Empty for an answer that is not JSON. */
+  readonly json: Record<string, unknown>;
 }
 
 export interface Listening {
@@ -42,7 +42,7 @@ export async function listen(
     const init = { method, headers, ...(body === undefined ? {} : { body: body as string }) };
     const response = await fetch(`http://127.0.0.1:${port}${path}`, init);
     const text = await response.text();
-    const json = /json/.test(response.headers.get('content-type') ?? '') ? JSON.parse(text) : undefined;
+    const json = /json/.test(response.headers.get('content-type') ?? '') ? JSON.parse(text) : {};
     return { status: response.status, headers: response.headers, text, json };
   }
 
