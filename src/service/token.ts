@@ -69,7 +69,7 @@ function kindOf(text: string): TokenKind | undefined {
 }
 
 function sha256(bytes: Uint8Array): Uint8Array {
-  return new Uint8Array(hash('sha256', bytes, 'buffer'));
+  return hash('sha256', bytes, 'buffer');
 }
 
 function checksum(text: string): string {
