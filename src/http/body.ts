@@ -8,15 +8,17 @@ const JSON_TYPE = /^application\/json *(?:; *charset="?utf-8"? *)?$/i;
 /** Thrown when the client went away before its body was complete: there is nobody to answer. */
 export class ClientGone extends Error {}
 
+export function hasBody(req: IncomingMessage): boolean {
+  const declared = req.headers['content-length'];
+  return declared === undefined ? req.headers['transfer-encoding'] !== undefined : declared !== '0';
+}
+
 /**
- * The parsed body, or undefined for a request without one. Throws REQUEST_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE or
+ * The parsed body of a request that has one. Throws REQUEST_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE or
  * REQUEST_INVALID; then a part of the body may still be on its way.
  */
 export async function readBody(req: IncomingMessage, maxBytes: number): Promise<unknown> {
   const declared = req.headers['content-length'];
-  if (declared === undefined ? req.headers['transfer-encoding'] === undefined : declared === '0') {
-    return undefined;
-  }
   if (declared !== undefined && Number(declared) > maxBytes) throw new ServiceError('REQUEST_TOO_LARGE');
   const type = req.headers['content-type'];
   if (type === undefined || !(type === 'application/json' || JSON_TYPE.test(type))) {

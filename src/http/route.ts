@@ -12,7 +12,7 @@ import { codeOf, ERRORS, type ErrorCode, ServiceError } from '../errors.ts';
 import { type Action, authorize, type Decision, type Principal } from '../service/authorize.ts';
 import { type ParsedToken, parseToken } from '../service/token.ts';
 import { type Answerer, createAnswerer } from './answer.ts';
-import { ClientGone, readBody } from './body.ts';
+import { ClientGone, hasBody, readBody } from './body.ts';
 import { fieldErrors } from './problem.ts';
 import type { Call, Receipt, Services } from './services.ts';
 
@@ -225,10 +225,11 @@ function parseQuery(route: Route, req: IncomingMessage): unknown {
 }
 
 async function parseBody(route: Route, req: IncomingMessage, maxBytes: number): Promise<unknown> {
-  const value = await readBody(req, maxBytes);
-  if (route.request !== undefined) return conform(route.request, value ?? NO_VALUES);
-  if (value === undefined) return NO_VALUES;
-  throw new ServiceError('REQUEST_INVALID', { errors: [{ path: '', rule: 'no body is accepted' }] });
+  if (!hasBody(req)) return route.request === undefined ? NO_VALUES : conform(route.request, NO_VALUES);
+  if (route.request === undefined) {
+    throw new ServiceError('REQUEST_INVALID', { errors: [{ path: '', rule: 'no body is accepted' }] });
+  }
+  return conform(route.request, await readBody(req, maxBytes));
 }
 
 function conform(schema: z.ZodType, value: unknown): unknown {
