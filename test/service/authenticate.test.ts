@@ -12,7 +12,7 @@ function rowOf(token: MintedToken, more: Partial<Row> = {}): Row {
     role: 'service',
     scopes: ['default'],
     purposes: ['*'],
-    stateVersion: 7n,
+    stateVersion: 7,
     tenantState: 'active',
     state: 'active',
     expiresAt: undefined,
@@ -62,7 +62,7 @@ describe('one request', () => {
       role: 'service',
       scopes: ['default'],
       purposes: ['*'],
-      stateVersion: 7n,
+      stateVersion: 7,
       tenantState: 'active',
     });
   });

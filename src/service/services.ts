@@ -1,0 +1,116 @@
+/** Every public verb of the product, joined over one core: what the HTTP side calls. */
+import { SYSTEM_TENANT } from '../brand.ts';
+import { parseMessage } from '../crypto/message.ts';
+import type { ErrorCode } from '../errors.ts';
+import type { Keyring } from '../keyring/keyring.ts';
+import { readEntries, readHead } from '../store/log.ts';
+import { readPrincipals } from '../store/principals.ts';
+import { createAuthenticator } from './authenticate.ts';
+import type { Action, Principal } from './authorize.ts';
+import { authRow, type Callers, checkCaller } from './callers.ts';
+import { actorOf, type Core, originOf, reading, recordNow } from './core.ts';
+import { createCustomerKeys } from './customer-keys.ts';
+import { createEnvelopes } from './envelopes.ts';
+import { createTenants } from './tenants.ts';
+
+/** Where failures of ours go: the operator's log, fields by name and never a value of a request. */
+export type Report = (failure: { requestId: string; route: string; code: ErrorCode; error: unknown }) => void;
+
+export function createServices(core: Core, keyring: Keyring, callers: Callers, report: Report) {
+  const authenticator = createAuthenticator({
+    readPrincipals: async (ids) => (await readPrincipals(core.db, ids)).map(authRow),
+    verifyPrincipal: ({ row }) => checkCaller(row, core.recordKeys),
+    now: Date.now,
+  });
+  const tenants = createTenants(core, callers);
+  const customerKeys = createCustomerKeys(core);
+  const envelopes = createEnvelopes(core, keyring);
+  let nameless = 0;
+
+  return {
+    authenticate: authenticator.authenticate,
+    failed: report,
+
+    countUnauthenticated() {
+      nameless += 1;
+    },
+
+    /** Writes the nameless refusals since the last time to the system's tree. */
+    async flushUnauthenticated(): Promise<void> {
+      const n = nameless;
+      if (n === 0) return;
+      nameless = 0;
+      await recordNow(core, SYSTEM_TENANT, {
+        typ: 'access.denied',
+        op: 'authenticate',
+        act: undefined,
+        req: undefined,
+        n,
+        rsn: 'UNAUTHENTICATED',
+      });
+    },
+
+    /** A denial is in the caller's own tree before it is answered; the tenant that he named is not. */
+    async refused(refusal: { principal: Principal; action: Action; code: ErrorCode; requestId: string }): Promise<void> {
+      const { principal, action, code, requestId } = refusal;
+      await recordNow(core, principal.tenant, {
+        typ: 'access.denied',
+        op: action,
+        act: actorOf(principal),
+        req: requestId,
+        n: 1,
+        rsn: code,
+      });
+    },
+
+    checkEnvelope(envelope: Uint8Array) {
+      parseMessage(envelope);
+    },
+
+    async readiness() {
+      const store = await core.db.query('SELECT 1').then(
+        () => 'ok' as const,
+        () => 'failed' as const,
+      );
+      return { ready: store === 'ok', checks: { store } };
+    },
+
+    createTenant: tenants.create,
+    listTenants: tenants.list,
+    readTenant: tenants.read,
+    suspendTenant: tenants.suspend,
+    resumeTenant: tenants.resume,
+    inviteAdmin: tenants.invite,
+
+    redeemInvitation: callers.redeemInvitation,
+    createApiKey: callers.createApiKey,
+    listApiKeys: callers.listApiKeys,
+    revokeApiKey: callers.revokeApiKey,
+
+    registerCustomerKey: customerKeys.register,
+    listCustomerKeys: customerKeys.list,
+    readCustomerKey: customerKeys.describe,
+    verifyCustomerKey: customerKeys.verify,
+    activateCustomerKey: customerKeys.activate,
+    disableCustomerKey: customerKeys.disable,
+
+    ...envelopes,
+
+    async readLog(call: { tenant: string }, page: { from: number; limit: number }) {
+      return reading(core, call.tenant, async (tx) => {
+        const head = await readHead(tx);
+        const entries = await readEntries(tx, page.from, page.limit);
+        return {
+          origin: originOf(core, call.tenant),
+          size: head.size,
+          root: Buffer.from(head.root).toString('base64'),
+          entries: entries.map(({ index, leafHash, leaf }) => ({
+            index,
+            leafHash: Buffer.from(leafHash).toString('base64'),
+            leaf: new TextDecoder('utf-8', { fatal: true }).decode(leaf),
+          })),
+        };
+      });
+    },
+  };
+}
