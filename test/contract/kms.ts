@@ -24,7 +24,8 @@ export type Condition =
   | 'throttled'
   | 'slow'
   | 'rotated'
-  | 'version';
+  | 'version'
+  | 'counted';
 
 export interface KmsHarness {
   readonly driver: KmsDriver;
