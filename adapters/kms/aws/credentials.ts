@@ -64,6 +64,10 @@ export function createCredentialSource(
   let fetching: Promise<AwsCredentials> | undefined;
   let lastStart = Number.NEGATIVE_INFINITY;
 
+  const forget = (ended: Promise<AwsCredentials>): void => {
+    if (fetching === ended) fetching = undefined;
+  };
+
   const start = (): Promise<AwsCredentials> => {
     if (fetching) return fetching;
     lastStart = now();
@@ -72,9 +76,7 @@ export function createCredentialSource(
         held = credentials;
         return credentials;
       })
-      .finally(() => {
-        fetching = undefined;
-      });
+      .finally(() => forget(current));
     fetching = current;
     return current;
   };
@@ -86,7 +88,9 @@ export function createCredentialSource(
         if (left < RENEW_MS && now() - lastStart > PAUSE_MS) start().catch(() => {});
         return held;
       }
-      return untilAborted(start(), signal);
+      const current = start();
+      // Nobody joins a fetch that has already kept someone waiting too long.
+      return untilAborted(current, signal, () => forget(current));
     },
     drop() {
       held = undefined;
@@ -94,9 +98,12 @@ export function createCredentialSource(
   };
 }
 
-async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal, then: () => void): Promise<T> {
   const aborted = Promise.withResolvers<never>();
-  const onAbort = () => aborted.reject(new KmsFailure('transient', 'KMS_TIMEOUT', { detail: 'credentials' }));
+  const onAbort = () => {
+    then();
+    aborted.reject(new KmsFailure('transient', 'KMS_TIMEOUT', { detail: 'credentials' }));
+  };
   if (signal.aborted) onAbort();
   signal.addEventListener('abort', onAbort, { once: true });
   try {
