@@ -5,6 +5,7 @@
  */
 import type { KmsCode } from '../errors.ts';
 import { ServiceError } from '../errors.ts';
+import { secretBytes } from '../secret-bytes.ts';
 import type {
   CallOptions,
   CustomerKeyHandle,
@@ -221,7 +222,7 @@ function acceptUnwrapped(answer: Unwrapped, keyRef: string): KmsAnswer<Unwrapped
     const checked = pinned(answer, keyRef);
     if (checked.outcome !== 'ok') return checked;
     // A copy of ours, so that no driver can keep a reference to the bytes that we use.
-    const key = new Uint8Array(KEY_BYTES);
+    const key = secretBytes(KEY_BYTES);
     key.set(answer.key);
     return { ...checked, value: { key, keyId: answer.keyId, requestId } };
   } finally {

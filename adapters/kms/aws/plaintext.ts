@@ -3,6 +3,8 @@
  * zero. On the way out a placeholder is serialized and replaced in the body; on the way in the value is taken out of the
  * body before it is parsed.
  */
+import { secretBytes } from '../../../src/secret-bytes.ts';
+
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const FILLER = 0x41;
@@ -20,7 +22,7 @@ export function takePlaintext(body: Uint8Array): Uint8Array | undefined {
   let sextets = 0;
   let accumulator = 0;
   let length = 0;
-  const decoded = new Uint8Array(Math.floor(((end - start) * 3) / 4));
+  const decoded = secretBytes(Math.floor(((end - start) * 3) / 4));
   for (let i = start; i < end; i += 1) {
     const byte = body[i] ?? 0;
     body[i] = byte === PAD ? PAD : FILLER;
@@ -48,7 +50,7 @@ export function takePlaintext(body: Uint8Array): Uint8Array | undefined {
     decoded[length + 1] = (accumulator >> 2) & 0xff;
     length += 2;
   }
-  const key = new Uint8Array(length);
+  const key = secretBytes(length);
   key.set(decoded.subarray(0, length));
   decoded.fill(0);
   return key;
@@ -65,7 +67,7 @@ export function replacePlaceholder(body: Uint8Array, placeholder: Uint8Array, ke
   if (at < 0 || view.indexOf(text, at + 1) >= 0 || key.length !== placeholder.length) {
     throw new Error('the serialized request does not hold the placeholder once');
   }
-  const replaced = new Uint8Array(body.length);
+  const replaced = secretBytes(body.length);
   replaced.set(body);
   for (let i = 0, to = at; i < key.length; i += 3, to += 4) {
     const left = key.length - i;

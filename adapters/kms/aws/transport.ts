@@ -9,6 +9,8 @@ import {
   type IncomingMessage,
 } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { Socket } from 'node:net';
+import { secretBytes } from '../../../src/secret-bytes.ts';
 import { takePlaintext } from './plaintext.ts';
 
 const CONNECT_MS = 1000;
@@ -54,7 +56,12 @@ interface SdkResponse {
 }
 
 export function createTransport(): Transport {
-  const settings = { keepAlive: true, maxSockets: MAX_SOCKETS, timeout: IDLE_MS };
+  const settings = {
+    keepAlive: true,
+    maxSockets: MAX_SOCKETS,
+    timeout: IDLE_MS,
+    onread: readIntoOwnBuffer(),
+  };
   const http = new HttpAgent(settings);
   const https = new HttpsAgent(settings);
   return {
@@ -120,6 +127,22 @@ export function createTransport(): Transport {
   };
 }
 
+/**
+ * Lets all sockets of an agent read into one buffer, which is zeroed as soon as the HTTP parser has copied the body out. Otherwise
+ * Node reads each piece into 64 KiB of native memory and frees that uncleared.
+ */
+function readIntoOwnBuffer() {
+  const buffer = Buffer.from(new ArrayBuffer(65_536));
+  return {
+    buffer,
+    callback(this: Socket, length: number): boolean {
+      this.emit('data', buffer.subarray(0, length));
+      buffer.fill(0, 0, length);
+      return true;
+    },
+  };
+}
+
 function whenConnected(sent: ClientRequest, secure: boolean, then: () => void): void {
   sent.once('socket', (socket) => {
     const waiting = secure ? (socket as { secureConnecting?: boolean }).secureConnecting : socket.connecting;
@@ -130,13 +153,13 @@ function whenConnected(sent: ClientRequest, secure: boolean, then: () => void): 
 
 /** Reads the whole answer into a buffer of its own and zeroes the pieces. */
 async function readAnswer(incoming: IncomingMessage): Promise<SdkResponse> {
-  let body = new Uint8Array(Math.min(Number(incoming.headers['content-length'] ?? 4096) || 0, MAX_ANSWER));
+  let body = secretBytes(Math.min(Number(incoming.headers['content-length'] ?? 4096) || 0, MAX_ANSWER));
   let length = 0;
   try {
     for await (const chunk of incoming as AsyncIterable<Uint8Array>) {
       if (length + chunk.length > MAX_ANSWER) throw named('SyntaxError', 'the answer is too long');
       if (length + chunk.length > body.length) {
-        const larger = new Uint8Array(Math.min(2 * (length + chunk.length), MAX_ANSWER));
+        const larger = secretBytes(Math.min(2 * (length + chunk.length), MAX_ANSWER));
         larger.set(body);
         body.fill(0);
         body = larger;
