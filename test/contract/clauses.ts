@@ -6,7 +6,7 @@ export const CLAUSES = {
   K4: 'Unwrap with a handle on another key fails; the driver always names the key and never lets the blob choose.',
   K5: 'Any one-bit change, truncation or extension of wrapped bytes fails, with the code for bad ciphertext and never a retryable one.',
   K6: 'Wrapped bytes are non-empty and at most 4 kB.',
-  K7: "The key id is the vendor's full resource name, non-empty, under 1 kB, equal in *describe*, *wrap* and config after resolution of aliases.",
+  K7: "The key id is the vendor's full resource name, non-empty, under 1 kB, equal in _describe_, _wrap_ and config after resolution of aliases.",
   K8: 'After the vendor rotates the key, old wrapped bytes still unwrap and new ones report the new version.',
   K9: 'A disabled key, a key pending deletion, refused permission, throttling, an unknown key and an unreachable host give six different codes; only throttled and unreachable are retryable.',
   K10: 'Abort is honoured: the promise settles promptly and no late result is used.',

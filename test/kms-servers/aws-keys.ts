@@ -48,7 +48,6 @@ export interface Keys {
   find(region: string, keyId: string): ServerKey;
   byArn(arn: string): ServerKey;
   setState(key: ServerKey, state: KeyState): void;
-  all(): readonly ServerKey[];
 }
 
 export function createKeys(account: string, propagationMs: () => number): Keys {
@@ -82,7 +81,6 @@ export function createKeys(account: string, propagationMs: () => number): Keys {
       key.before = { state: key.state, untilMs: Date.now() + propagationMs() };
       key.state = state;
     },
-    all: () => [...keys.values()],
   };
 }
 
