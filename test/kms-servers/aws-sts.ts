@@ -28,7 +28,8 @@ export interface Sts {
   session(accessKeyId: string): Session | undefined;
   /** Ends all sessions at once, as an admin does with a policy that denies older ones. */
   expireAll(): void;
-  readonly assumed: { count: number };
+  /** How many requests came to STS, whatever became of them. */
+  readonly requests: { count: number };
 }
 
 const PARAMETERS = ['Action', 'Version', 'RoleArn', 'RoleSessionName', 'DurationSeconds', 'ExternalId'];
@@ -36,9 +37,9 @@ const PARAMETERS = ['Action', 'Version', 'RoleArn', 'RoleSessionName', 'Duration
 export function createSts(account: string): Sts {
   const roles = new Map<string, ServerRole>();
   const sessions = new Map<string, Session>();
-  const assumed = { count: 0 };
+  const requests = { count: 0 };
   return {
-    assumed,
+    requests,
     addRole(name, externalId) {
       const role: ServerRole = { arn: `arn:aws:iam::${account}:role/${name}`, externalId, trusted: true };
       roles.set(role.arn, role);
@@ -49,7 +50,6 @@ export function createSts(account: string): Sts {
       for (const [id, session] of sessions) sessions.set(id, { ...session, expiresMs: 0 });
     },
     assumeRole(form, requestId) {
-      assumed.count += 1;
       for (const name of form.keys()) {
         if (!PARAMETERS.includes(name)) throw new AwsError('ValidationError', `unexpected ${name}`);
       }

@@ -163,6 +163,7 @@ export async function startAwsServer(
   };
 
   const answerSts = (request: IncomingMessage, body: Buffer, response: ServerResponse): void => {
+    sts.requests.count += 1;
     if (faults.sts === 'black-hole') return;
     const requestId = randomUUID();
     try {

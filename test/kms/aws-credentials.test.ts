@@ -138,7 +138,7 @@ describe('AWS access by a role', () => {
   test('assumes the role once for many calls at once and calls as its session', async () => {
     const answers = await Promise.all(Array.from({ length: 20 }, () => wrap()));
     expect(answers.filter(({ outcome }) => outcome !== 'ok')).toEqual([]);
-    expect(server.sts.assumed.count).toBe(1);
+    expect(server.sts.requests.count).toBe(1);
     expect(server.log[0]?.principal).toMatch(
       /^arn:aws:sts::\d+:assumed-role\/customer\/keytether-[0-9a-f]{16}$/,
     );
@@ -187,6 +187,7 @@ describe('AWS access by a role', () => {
   ] as const)('an STS that is %s makes the outcome unknown, never a refusal', async (fault, code) => {
     server.faults.sts = fault;
     expect(await wrap()).toMatchObject({ outcome: 'unknown', code });
+    expect(server.sts.requests.count).toBe(1);
     server.faults.sts = undefined;
     expect(await wrap()).toMatchObject({ outcome: 'ok' });
   });
