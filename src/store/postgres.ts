@@ -33,7 +33,7 @@ export async function openPostgres(
     ...connectionConfig(url, deadlines.connectMs),
     max: connections,
     query_timeout: deadlines.statementMs + GRACE_MS,
-    onConnect: (client) => client.query(sessionStart(deadlines)) as unknown as undefined,
+    onConnect: (client) => client.query(sessionStart(deadlines)),
   });
   // An idle connection that the server ends is replaced at the next use.
   pool.on('error', () => undefined);
@@ -41,12 +41,7 @@ export async function openPostgres(
 
   async function withConnection<T>(use: (connection: Connection) => Promise<T>): Promise<T> {
     if (closed) throw new ServiceError('STORE_UNAVAILABLE', { detail: 'closed' });
-    let client: pg.PoolClient;
-    try {
-      client = await pool.connect();
-    } catch (error) {
-      throw storeFailure(error);
-    }
+    const client = await acquire(pool, deadlines);
     const connection = new Connection(client);
     // Without a listener an error between two statements would end the process.
     const onError = () => {
@@ -97,9 +92,44 @@ export async function openPostgres(
     await checkSchema(database);
   } catch (error) {
     await database.close();
-    throw error;
+    throw explained(error);
   }
   return database;
+}
+
+/** The pool's own deadline does not cover the first statement on a new connection; this one covers everything. */
+async function acquire(pool: pg.Pool, deadlines: Deadlines): Promise<pg.PoolClient> {
+  const limit = deadlines.connectMs + deadlines.statementMs + GRACE_MS;
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => late.reject(new Error('no connection in time')), limit);
+  const client = pool.connect();
+  try {
+    return await Promise.race([client, late.promise]);
+  } catch (error) {
+    client.then(
+      (unused) => unused.release(),
+      () => undefined,
+    );
+    throw storeFailure(error);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What the operator can put right when the first connection fails. */
+function explained(error: unknown): unknown {
+  const cause = (error as { cause?: { code?: unknown } } | null | undefined)?.cause?.code;
+  if (cause === '22023') {
+    return new Error('the database has no role keytether_app: run "npm run migrate" as its owner first', {
+      cause: error,
+    });
+  }
+  if (cause === '42501') {
+    return new Error('the login role may not act as keytether_app: GRANT keytether_app TO it', {
+      cause: error,
+    });
+  }
+  return error;
 }
 
 /** A connection of the pool while one caller has it. */
