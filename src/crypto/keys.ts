@@ -122,8 +122,8 @@ export function wrapDataKeyForVectors(
  * S of a data key. `rootKey` has passed its own commitment check, so whatever fails here was changed in the database.
  * Returns 32 bytes that the caller zeroes.
  *
- * @throws ServiceError KEY_RECORD_TAMPERED, detail `wrap-parent` (wrapped under another root), `wrap-length` or
- * `wrap-` and the detail of the message's own failure.
+ * @throws ServiceError KEY_RECORD_TAMPERED, detail `wrap-parent` (wrapped under another root), `wrap-secret` (not
+ * 32 bytes) or `wrap-` and the detail of the message's own failure.
  */
 export function unwrapDataKey(
   rootKey: Uint8Array,
@@ -134,7 +134,7 @@ export function unwrapDataKey(
   const secret = openWrap(rootKey, rootKeyId, childImmutable, wrapped);
   if (secret.length === SECRET_BYTES) return secret;
   secret.fill(0);
-  throw tampered('wrap-length');
+  throw tampered('wrap-secret');
 }
 
 function openWrap(

@@ -370,7 +370,7 @@ function wraps(): Vector[] {
     vector('bad-child', 'KEY_RECORD_TAMPERED/wrap-commitment', good, flip(DATA, 27)),
     vector('bad-tag', 'KEY_RECORD_TAMPERED/wrap-tag', flip(good, -1)),
     vector('bad-cut', 'KEY_RECORD_TAMPERED/wrap-truncated', good.subarray(0, 95)),
-    vector('bad-33-bytes', 'KEY_RECORD_TAMPERED/wrap-length', long),
+    vector('bad-33-bytes', 'KEY_RECORD_TAMPERED/wrap-secret', long),
   ];
 }
 
