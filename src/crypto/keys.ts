@@ -12,7 +12,7 @@ import { KEY_BYTES } from './cobblestone.ts';
 import { newId, ownBytes, sameBytes, Writer } from './encoding.ts';
 import { COMMITMENT_BYTES, encodeKeyIdentity, type KeyIdentity, type KeyRecord } from './key-record.ts';
 import { equalSecret, expandSha512 } from './mac.ts';
-import { open, parseMessage, seal, sealForVectors } from './message.ts';
+import { open, parseMessage, seal } from './message.ts';
 import { tampered } from './record-auth.ts';
 
 /** The length of S and of K. */
@@ -102,20 +102,8 @@ export function wrapDataKey(
   childImmutable: Uint8Array,
   childSecret: Uint8Array,
 ): Uint8Array {
-  checkSecret(childSecret);
+  if (childSecret.length !== SECRET_BYTES) throw new RangeError('S has 32 bytes');
   return seal(rootKey, rootKeyId, wrapContextOf(childImmutable), childSecret);
-}
-
-/** {@link wrapDataKey} with a given salt, for published vectors only. */
-export function wrapDataKeyForVectors(
-  rootKey: Uint8Array,
-  rootKeyId: Uint8Array,
-  childImmutable: Uint8Array,
-  childSecret: Uint8Array,
-  salt: Uint8Array,
-): Uint8Array {
-  checkSecret(childSecret);
-  return sealForVectors(rootKey, rootKeyId, wrapContextOf(childImmutable), childSecret, salt);
 }
 
 /**
@@ -158,10 +146,6 @@ function wrapContextOf(childImmutable: Uint8Array): (header: Uint8Array) => Uint
       .raw(LABEL_WRAP)
       .raw(header)
       .lp16(childImmutable).bytes;
-}
-
-function checkSecret(secret: Uint8Array): void {
-  if (secret.length !== SECRET_BYTES) throw new RangeError('S has 32 bytes');
 }
 
 function notTheSecret(kind: KeyRecord['kind'], detail: string): ServiceError {

@@ -2,7 +2,7 @@
 import { createHmac } from 'node:crypto';
 import { type LabelName, label } from '../../src/brand.ts';
 import { encodeContext, messageContext } from '../../src/crypto/context.ts';
-import { commitIdentity, openRecordKey, wrapDataKeyForVectors } from '../../src/crypto/keys.ts';
+import { commitIdentity, openRecordKey } from '../../src/crypto/keys.ts';
 import { sealForVectors } from '../../src/crypto/message.ts';
 import {
   authenticateBinding,
@@ -347,9 +347,9 @@ function heads(): Vector[] {
 function wraps(): Vector[] {
   const rootKey = keyOf(ROOT, ROOT_SECRET);
   const rootId = ROOT_IDENTITY.keyId;
-  const good = wrapDataKeyForVectors(rootKey, rootId, DATA, DATA_SECRET, SALT);
   const context = (header: Uint8Array) =>
     join(label('key-wrap'), header, Uint8Array.of(DATA.length >> 8, DATA.length & 255), DATA);
+  const good = sealForVectors(rootKey, rootId, context, DATA_SECRET, SALT);
   const long = sealForVectors(rootKey, rootId, context, bytes(33, 0), SALT);
   const vector = (name: string, expect: string, body: Uint8Array, child = DATA): Vector => ({
     name: `wrap-${name}`,

@@ -1,12 +1,7 @@
 /** What is fuzzed: each target makes one damaged input and offers it to the code that must refuse it. */
 import { label } from '../../src/brand.ts';
 import { messageContext } from '../../src/crypto/context.ts';
-import {
-  commitIdentity,
-  openRecordKey,
-  unwrapDataKey,
-  wrapDataKeyForVectors,
-} from '../../src/crypto/keys.ts';
+import { commitIdentity, openRecordKey, unwrapDataKey } from '../../src/crypto/keys.ts';
 import { createOpener, open, sealForVectors } from '../../src/crypto/message.ts';
 import {
   authenticateBinding,
@@ -223,7 +218,7 @@ const readHead: Target = {
 
 const ROOT_KEY = openRecordKey(ROOT_SECRET, { ...parseKeyImmutable(ROOT), immutable: ROOT });
 const ROOT_ID = ROOT_IDENTITY.keyId;
-const WRAPS = [1, 2].map((n) => wrapDataKeyForVectors(ROOT_KEY, ROOT_ID, DATA, DATA_SECRET, bytes(24, n)));
+const WRAPS = [1, 2].map((n) => sealForVectors(ROOT_KEY, ROOT_ID, wrapContext, DATA_SECRET, bytes(24, n)));
 
 /** Sound messages under the root's key that hold something other than 32 bytes. */
 const WRONG_SECRETS = [0, 31, 33, 64].map((n) =>
