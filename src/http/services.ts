@@ -96,8 +96,16 @@ export interface CustomerKey {
   /** Scopes whose root this key wraps now. */
   readonly scopes: readonly string[];
   readonly version: number;
-  readonly createdAt: string;
 }
+
+/** What the customer's KMS says of the key at this moment. */
+export type KmsView =
+  | {
+      readonly state: 'enabled' | 'disabled' | 'pending-deletion' | 'unavailable';
+      readonly keyVersion: string;
+      readonly bindsContext: boolean;
+    }
+  | { readonly state: 'unknown'; readonly code: ErrorCode };
 
 export interface NewCustomerKey {
   readonly provider: string;
@@ -195,7 +203,7 @@ export interface Services {
 
   registerCustomerKey(call: Call, input: NewCustomerKey): Promise<CustomerKey>;
   listCustomerKeys(call: Call): Promise<readonly CustomerKey[]>;
-  readCustomerKey(call: Call, id: string): Promise<CustomerKey>;
+  readCustomerKey(call: Call, id: string): Promise<CustomerKey & { readonly kms: KmsView }>;
   verifyCustomerKey(call: Call, id: string): Promise<Verification>;
   activateCustomerKey(
     call: Call,

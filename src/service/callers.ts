@@ -5,11 +5,18 @@ import { decodeId } from '../crypto/encoding.ts';
 import { type PrincipalFields, principalMac, type RecordKeys, verifyPrincipal } from '../crypto/records.ts';
 import { codeOf, type ErrorCode, ServiceError } from '../errors.ts';
 import type { KeyUse } from '../keyring/use.ts';
-import { type CallerRow, insertPrincipal, listPrincipals, type PrincipalRow, readPrincipals, setPrincipalState } from '../store/principals.ts';
+import {
+  type CallerRow,
+  insertPrincipal,
+  listPrincipals,
+  type PrincipalRow,
+  readPrincipals,
+  setPrincipalState,
+} from '../store/principals.ts';
 import { createTenant } from '../store/tenants.ts';
 import type { PrincipalRow as AuthRow } from './authenticate.ts';
 import { authorize, type Principal, type Role } from './authorize.ts';
-import { actorOf, type ChangeRecord, change, type Core, originOf, reading } from './core.ts';
+import { actorOf, type ChangeRecord, type Core, change, originOf, reading } from './core.ts';
 import { type MintedToken, mintToken, type ParsedToken } from './token.ts';
 
 const INVITATION_ROLE = 'invitation';
@@ -30,7 +37,16 @@ export interface ApiKeyView {
 /** What is authenticated of a row. */
 function fieldsOf(row: PrincipalRow): PrincipalFields {
   const { tenant, principal, role, scopes, purposes, expiresMs, state, secretSha256 } = row;
-  return { tenant, principal, role, scopes, purposes, expiresMs: expiresMs ?? undefined, state, secretSha256 };
+  return {
+    tenant,
+    principal,
+    role,
+    scopes,
+    purposes,
+    expiresMs: expiresMs ?? undefined,
+    state,
+    secretSha256,
+  };
 }
 
 /** Throws KEY_RECORD_TAMPERED or RECORD_KEY_UNAVAILABLE. */
@@ -63,14 +79,29 @@ interface NewPrincipal {
   readonly expiresMs: number | null;
 }
 
-function newRow(core: Core, tenant: string, token: MintedToken | ParsedToken, fresh: NewPrincipal): PrincipalRow {
-  const row = { ...fresh, tenant, principal: token.principalId, state: 'active', secretSha256: token.secretSha256 };
+function newRow(
+  core: Core,
+  tenant: string,
+  token: MintedToken | ParsedToken,
+  fresh: NewPrincipal,
+): PrincipalRow {
+  const row = {
+    ...fresh,
+    tenant,
+    principal: token.principalId,
+    state: 'active',
+    secretSha256: token.secretSha256,
+  };
   const fields = { ...row, expiresMs: fresh.expiresMs ?? undefined };
   return { ...row, ...principalMac(fields, core.recordKeys), createdMs: Date.now() };
 }
 
 /** The row in another state, authenticated anew. */
-function inState(core: Core, row: PrincipalRow, state: string): Pick<PrincipalRow, 'principal' | 'state' | 'authId' | 'mac'> {
+function inState(
+  core: Core,
+  row: PrincipalRow,
+  state: string,
+): Pick<PrincipalRow, 'principal' | 'state' | 'authId' | 'mac'> {
   return { principal: row.principal, state, ...principalMac({ ...fieldsOf(row), state }, core.recordKeys) };
 }
 
@@ -88,7 +119,12 @@ function view(row: PrincipalRow, nowMs: number): ApiKeyView {
   };
 }
 
-function recordOf(op: string, row: Pick<PrincipalRow, 'principal' | 'mac'>, act: Principal | undefined, req: string | undefined): ChangeRecord {
+function recordOf(
+  op: string,
+  row: Pick<PrincipalRow, 'principal' | 'mac'>,
+  act: Principal | undefined,
+  req: string | undefined,
+): ChangeRecord {
   return {
     typ: 'admin.change',
     op,
@@ -126,7 +162,13 @@ export function createCallers(core: Core) {
   function newInvitation(tenant: string) {
     const token = mintToken('invitation');
     const expiresMs = Date.now() + INVITATION_DAYS * DAY_MS;
-    const row = newRow(core, tenant, token, { name: 'invitation', role: INVITATION_ROLE, scopes: [], purposes: [], expiresMs });
+    const row = newRow(core, tenant, token, {
+      name: 'invitation',
+      role: INVITATION_ROLE,
+      scopes: [],
+      purposes: [],
+      expiresMs,
+    });
     return { row, invitation: { token: token.token, expiresAt: new Date(expiresMs).toISOString() } };
   }
 
@@ -137,7 +179,13 @@ export function createCallers(core: Core) {
 
     async createApiKey(
       call: { principal: Principal; tenant: string; requestId: string },
-      input: { name: string; role: ApiKeyView['role']; scopes: readonly string[]; purposes: readonly string[]; expiresAt?: string | undefined },
+      input: {
+        name: string;
+        role: ApiKeyView['role'];
+        scopes: readonly string[];
+        purposes: readonly string[];
+        expiresAt?: string | undefined;
+      },
     ) {
       const token = mintToken('api-key');
       const expiresMs = input.expiresAt === undefined ? null : Date.parse(input.expiresAt);
@@ -156,11 +204,15 @@ export function createCallers(core: Core) {
 
     async revokeApiKey(call: { principal: Principal; tenant: string; requestId: string }, id: string) {
       await change(core, call.tenant, async (tx) => {
-        const row = (await listPrincipals(tx)).find((each) => each.principal === id && each.role !== INVITATION_ROLE);
-        if (row === undefined || decodeId(ID_PREFIX.principal, id) === undefined) throw new ServiceError('NOT_FOUND');
+        const row = (await listPrincipals(tx)).find(
+          (each) => each.principal === id && each.role !== INVITATION_ROLE,
+        );
+        if (row === undefined || decodeId(ID_PREFIX.principal, id) === undefined)
+          throw new ServiceError('NOT_FOUND');
         checkCaller(row, core.recordKeys);
         const revoked = inState(core, row, 'revoked');
-        if (!(await setPrincipalState(tx, revoked, 'active'))) throw new ServiceError('CONFLICT', { detail: 'not-active' });
+        if (!(await setPrincipalState(tx, revoked, 'active')))
+          throw new ServiceError('CONFLICT', { detail: 'not-active' });
         return [recordOf('api-key.revoke', revoked, call.principal, call.requestId)];
       });
     },
@@ -197,7 +249,13 @@ export function createCallers(core: Core) {
       await ensureSystem(core);
       const [known] = await readPrincipals(core.db, [token.principalId]);
       if (known !== undefined) return;
-      const row = newRow(core, SYSTEM_TENANT, token, { name: 'operator', role: 'operator', scopes: [], purposes: [], expiresMs: null });
+      const row = newRow(core, SYSTEM_TENANT, token, {
+        name: 'operator',
+        role: 'operator',
+        scopes: [],
+        purposes: [],
+        expiresMs: null,
+      });
       try {
         await change(core, SYSTEM_TENANT, async (tx) => {
           await insertPrincipal(tx, row);

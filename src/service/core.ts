@@ -3,7 +3,14 @@ import type { RecordKeys } from '../crypto/records.ts';
 import { ServiceError } from '../errors.ts';
 import { intentUnit } from '../keyring/keyring.ts';
 import type { KmsAnswer, KmsCaller, KmsTarget } from '../kms/caller.ts';
-import { type Actor, encodeLeaf, type KmsOperation, type LeafBody, type LeafKey, type Writer } from '../log/leaf.ts';
+import {
+  type Actor,
+  encodeLeaf,
+  type KmsOperation,
+  type LeafBody,
+  type LeafKey,
+  type Writer,
+} from '../log/leaf.ts';
 import type { DurableRecord } from '../log/sealed.ts';
 import type { UsageLog } from '../log/usage-log.ts';
 import type { Database, Durability, Transaction } from '../store/db.ts';
@@ -108,7 +115,13 @@ export async function loggedCall<T>(
   await core.log.append(intent.unit);
   const answer = await call(intent.text);
   const ok = answer.outcome === 'ok';
-  const out = ok ? 'ok' : answer.outcome === 'unknown' ? 'unknown' : answer.outcome === 'integrity' ? 'error' : 'denied';
+  const out = ok
+    ? 'ok'
+    : answer.outcome === 'unknown'
+      ? 'unknown'
+      : answer.outcome === 'integrity'
+        ? 'error'
+        : 'denied';
   const result = rowOf(core, tenant, {
     typ: 'kms.result',
     op,
@@ -124,7 +137,7 @@ export async function loggedCall<T>(
 }
 
 /** The value of an answer, or the error that it is. */
-export function valueOf<T>(answer: KmsAnswer<T>): T {
+export function answered<T>(answer: KmsAnswer<T>): T {
   if (answer.outcome === 'ok') return answer.value;
   throw new ServiceError(answer.code, { detail: answer.detail, cause: answer.cause });
 }

@@ -3,6 +3,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { ID_PREFIX } from '../brand.ts';
 import { decodeId, encodeId, newId, ownBytes, sameBytes } from '../crypto/encoding.ts';
 import { createKey, openRecordKey } from '../crypto/keys.ts';
+import { tampered } from '../crypto/record-auth.ts';
 import {
   authenticateBinding,
   authenticateHead,
@@ -16,9 +17,15 @@ import {
   verifyHead,
   verifyKeyRecord,
 } from '../crypto/records.ts';
-import { tampered } from '../crypto/record-auth.ts';
 import { type ErrorCode, ServiceError } from '../errors.ts';
-import { bindingIdText, decodeAccess, encodeAccess, keyIdText, targetOf, wrapEntryName } from '../keyring/binding.ts';
+import {
+  bindingIdText,
+  decodeAccess,
+  encodeAccess,
+  keyIdText,
+  targetOf,
+  wrapEntryName,
+} from '../keyring/binding.ts';
 import type { KmsAnswer } from '../kms/caller.ts';
 import type { KeyDescription } from '../kms/driver.ts';
 import type { Transaction } from '../store/db.ts';
@@ -32,7 +39,16 @@ import {
   replaceBinding,
 } from '../store/keys.ts';
 import type { Principal } from './authorize.ts';
-import { actorOf, type ChangeRecord, change, type Core, loggedCall, reading, recordNow, valueOf } from './core.ts';
+import {
+  actorOf,
+  answered,
+  type ChangeRecord,
+  type Core,
+  change,
+  loggedCall,
+  reading,
+  recordNow,
+} from './core.ts';
 
 interface AdminCall {
   readonly principal: Principal;
@@ -73,7 +89,8 @@ export function createCustomerKeys(core: Core) {
 
   function check(object: Uint8Array, tenant: string, bindingId: Uint8Array): StoredBinding {
     const binding = verifyBinding(object, recordKeys);
-    if (binding.tenant !== tenant || !sameBytes(binding.bindingId, bindingId)) throw tampered('binding-moved');
+    if (binding.tenant !== tenant || !sameBytes(binding.bindingId, bindingId))
+      throw tampered('binding-moved');
     return binding;
   }
 
@@ -81,7 +98,8 @@ export function createCustomerKeys(core: Core) {
     const rows = (await listHeads(tx)).filter((row) => row.purpose === '');
     return rows.map((row) => {
       const head = verifyHead(row.object, recordKeys);
-      if (head.tenant !== tx.tenant || head.scope !== row.scope || head.purpose !== '') throw tampered('head-moved');
+      if (head.tenant !== tx.tenant || head.scope !== row.scope || head.purpose !== '')
+        throw tampered('head-moved');
       return head;
     });
   }
@@ -102,10 +120,19 @@ export function createCustomerKeys(core: Core) {
   }
 
   function read(call: AdminCall, id: string): Promise<{ binding: StoredBinding; heads: StoredHead[] }> {
-    return reading(core, call.tenant, async (tx) => ({ binding: await find(tx, id), heads: await rootHeads(tx) }));
+    return reading(core, call.tenant, async (tx) => ({
+      binding: await find(tx, id),
+      heads: await rootHeads(tx),
+    }));
   }
 
-  function recordOf(call: AdminCall, op: string, object: Uint8Array, binding: Binding, scope?: string): ChangeRecord {
+  function recordOf(
+    call: AdminCall,
+    op: string,
+    object: Uint8Array,
+    binding: Binding,
+    scope?: string,
+  ): ChangeRecord {
     return {
       typ: 'admin.change',
       op,
@@ -128,7 +155,8 @@ export function createCustomerKeys(core: Core) {
     const object = authenticateBinding(binding, recordKeys);
     await change(core, call.tenant, async (tx) => {
       const row = { bindingId: binding.bindingId, version: binding.version, object };
-      if (!(await replaceBinding(tx, row, before.version))) throw new ServiceError('CONFLICT', { detail: 'changed-meanwhile' });
+      if (!(await replaceBinding(tx, row, before.version)))
+        throw new ServiceError('CONFLICT', { detail: 'changed-meanwhile' });
       const more = (await also.work?.(tx)) ?? [];
       return [...more, recordOf(call, op, object, binding, also.scope)];
     });
@@ -138,7 +166,9 @@ export function createCustomerKeys(core: Core) {
   function describe(binding: StoredBinding): Promise<KmsAnswer<KeyDescription>> {
     const target = targetOf(binding);
     const about = { op: 'describe', entry: probeEntry(binding) } as const;
-    return loggedCall(core, target, about, (correlationId) => kms.describe(target, { correlationId, workedBefore: works(binding) }));
+    return loggedCall(core, target, about, (correlationId) =>
+      kms.describe(target, { correlationId, workedBefore: works(binding) }),
+    );
   }
 
   /** Wraps 32 random bytes, wants them back, and wants them refused under another wrap context. */
@@ -168,11 +198,19 @@ export function createCustomerKeys(core: Core) {
       if (wrong.outcome === 'ok') wrong.value.key.fill(0);
       return [
         passed('wrap'),
-        { check: 'unwrap', ok: same, action: same ? '' : 'The KMS returned other bytes than it was given; check the key reference.' },
+        {
+          check: 'unwrap',
+          ok: same,
+          action: same ? '' : 'The KMS returned other bytes than it was given; check the key reference.',
+        },
         wrong.outcome === 'integrity'
           ? passed('refuses-wrong-context')
           : wrong.outcome === 'ok'
-            ? { check: 'refuses-wrong-context', ok: false, action: 'The KMS opened a key under another wrap context; use a symmetric key.' }
+            ? {
+                check: 'refuses-wrong-context',
+                ok: false,
+                action: 'The KMS opened a key under another wrap context; use a symmetric key.',
+              }
             : failedCheck('refuses-wrong-context', wrong),
       ];
     } finally {
@@ -191,7 +229,7 @@ export function createCustomerKeys(core: Core) {
     const answer = await loggedCall(core, target, about, (correlationId) =>
       kms.unwrap(target, wrap.wrapped, context, { correlationId, workedBefore: true }),
     );
-    const { key: secret } = valueOf(answer);
+    const { key: secret } = answered(answer);
     try {
       openRecordKey(secret, root).fill(0);
     } finally {
@@ -202,13 +240,20 @@ export function createCustomerKeys(core: Core) {
   /** A scope's first root: made here, wrapped by the customer key, unwrapped again before anything relies on it. */
   async function createRoot(binding: StoredBinding, tenant: string, scope: string) {
     const target = targetOf(binding);
-    const fresh = createKey({ kind: 'root', keyVersion: 1, createdMs: Date.now(), tenant, scope, purpose: '' });
+    const fresh = createKey({
+      kind: 'root',
+      keyVersion: 1,
+      createdMs: Date.now(),
+      tenant,
+      scope,
+      purpose: '',
+    });
     const { keyId, immutable, secret } = fresh;
     const key = { id: keyIdText(keyId), ver: 1 };
     try {
       const context = { tenant, scope, key: key.id };
       const about = { op: 'wrap', entry: probeEntry(binding), key, scope } as const;
-      const wrapped = valueOf(
+      const wrapped = answered(
         await loggedCall(core, target, about, (correlationId) =>
           kms.wrap(target, secret, context, { correlationId, workedBefore: works(binding) }),
         ),
@@ -222,7 +267,15 @@ export function createCustomerKeys(core: Core) {
       const wrapping = { generation: 1, state: 'active', mode: 'one', wraps: [wrap] } as const;
       const object = authenticateKeyRecord(immutable, wrapping, recordKeys);
       await proveRoot(binding, parseKeyRecord(object));
-      const current = { tenant, scope, purpose: '', keyId, keyVersion: 1, bindingId: binding.bindingId, generation: 1 };
+      const current = {
+        tenant,
+        scope,
+        purpose: '',
+        keyId,
+        keyVersion: 1,
+        bindingId: binding.bindingId,
+        generation: 1,
+      };
       return { key, keyId, immutable, object, head: authenticateHead(current, recordKeys) };
     } finally {
       secret.fill(0);
@@ -234,12 +287,16 @@ export function createCustomerKeys(core: Core) {
     const row = rows.find(({ keyId }) => head.keyId !== undefined && sameBytes(keyId, head.keyId));
     if (row === undefined) throw tampered('record-missing');
     const root = verifyKeyRecord(new Uint8Array(Buffer.concat([row.immutable, row.mutable])), recordKeys);
-    if (root.kind !== 'root' || root.tenant !== tx.tenant || root.scope !== head.scope) throw tampered('root');
+    if (root.kind !== 'root' || root.tenant !== tx.tenant || root.scope !== head.scope)
+      throw tampered('root');
     return root;
   }
 
   return {
-    async register(call: AdminCall, input: { provider: string; keyRef: string; access: Readonly<Record<string, unknown>> }) {
+    async register(
+      call: AdminCall,
+      input: { provider: string; keyRef: string; access: Readonly<Record<string, unknown>> },
+    ) {
       const { keyRef, access } = kms.checkTarget(input.provider, input.keyRef, input.access);
       const binding: Binding = {
         bindingId: newId(),
@@ -270,18 +327,25 @@ export function createCustomerKeys(core: Core) {
     async describe(call: AdminCall, id: string): Promise<CustomerKeyView & { kms: LiveState }> {
       const { binding, heads } = await read(call, id);
       const live = await describe(binding);
-      if (live.outcome !== 'ok') return { ...view(binding, heads), kms: { state: 'unknown', code: live.code } };
+      if (live.outcome !== 'ok')
+        return { ...view(binding, heads), kms: { state: 'unknown', code: live.code } };
       const { state, keyVersion, bindsContext } = live.value;
       return { ...view(binding, heads), kms: { state, keyVersion, bindsContext } };
     },
 
-    async verify(call: AdminCall, id: string): Promise<{ state: StoredBinding['state']; checks: readonly Check[] }> {
+    async verify(
+      call: AdminCall,
+      id: string,
+    ): Promise<{ state: StoredBinding['state']; checks: readonly Check[] }> {
       const { binding } = await read(call, id);
       const target = targetOf(binding);
       const described = await describe(binding);
       const enabled = described.outcome === 'ok' && described.value.state === 'enabled';
-      const setup = await loggedCall(core, target, { op: 'check-setup', entry: probeEntry(binding) }, (correlationId) =>
-        kms.checkSetup(target, { correlationId, workedBefore: works(binding) }),
+      const setup = await loggedCall(
+        core,
+        target,
+        { op: 'check-setup', entry: probeEntry(binding) },
+        (correlationId) => kms.checkSetup(target, { correlationId, workedBefore: works(binding) }),
       );
       const checks: Check[] = [
         described.outcome !== 'ok'
@@ -301,13 +365,22 @@ export function createCustomerKeys(core: Core) {
         act: actorOf(call.principal),
         req: call.requestId,
         obj: { typ: 'customer-key', id },
-        dtl: good ? 'passed' : `failed: ${checks.filter(({ ok }) => !ok).map((each) => each.check).join(' ')}`,
+        dtl: good
+          ? 'passed'
+          : `failed: ${checks
+              .filter(({ ok }) => !ok)
+              .map((each) => each.check)
+              .join(' ')}`,
       });
       return { state: binding.state, checks };
     },
 
     /** Lets the key wrap a scope: makes the scope's root when it has none, and proves the present one when it has. */
-    async activate(call: AdminCall, id: string, input: { scope: string; oneFlightPerUse: boolean }): Promise<CustomerKeyView> {
+    async activate(
+      call: AdminCall,
+      id: string,
+      input: { scope: string; oneFlightPerUse: boolean },
+    ): Promise<CustomerKeyView> {
       const { scope } = input;
       const { binding, heads } = await read(call, id);
       if (binding.state === 'registered') throw new ServiceError('CONFLICT', { detail: 'not-verified' });
@@ -317,13 +390,22 @@ export function createCustomerKeys(core: Core) {
       }
       const stored = decodeAccess(binding.access);
       const others = stored.perUse.filter((each) => each !== scope);
-      const access = encodeAccess({ access: stored.access, perUse: input.oneFlightPerUse ? [...others, scope] : others });
+      const access = encodeAccess({
+        access: stored.access,
+        perUse: input.oneFlightPerUse ? [...others, scope] : others,
+      });
       if (head !== undefined) {
         await proveRoot(binding, await reading(core, call.tenant, (tx) => rootOf(tx, head)));
         await replace(call, 'customer-key.activate', binding, { state: 'active', access }, { scope });
       } else {
         const root = await createRoot(binding, call.tenant, scope);
-        await replace(call, 'customer-key.activate', binding, { state: 'active', access }, { scope, work: (tx) => storeRoot(tx, call, binding, scope, root) });
+        await replace(
+          call,
+          'customer-key.activate',
+          binding,
+          { state: 'active', access },
+          { scope, work: (tx) => storeRoot(tx, call, binding, scope, root) },
+        );
       }
       const now = await read(call, id);
       return view(now.binding, now.heads);

@@ -3,8 +3,8 @@ import type { ErrorCode } from '../errors.ts';
 import { codeOf, ServiceError } from '../errors.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { DecryptItem, EncryptItem, ItemResult, KeyUse, Released } from '../keyring/use.ts';
-import { actorOf, type Core, type ReceiptFields, receiptOf } from './core.ts';
 import type { Principal } from './authorize.ts';
+import { actorOf, type Core, type ReceiptFields, receiptOf } from './core.ts';
 
 /** Who asks, for which tenant, and since when. */
 export interface EnvelopeCall {
@@ -46,7 +46,9 @@ export function createEnvelopes(core: Core, keyring: Keyring) {
   function useOf(
     call: EnvelopeCall,
     scope: string,
-    work: { operation: 'encrypt'; items: readonly EncryptItem[] } | { operation: 'decrypt'; items: readonly DecryptItem[] },
+    work:
+      | { operation: 'encrypt'; items: readonly EncryptItem[] }
+      | { operation: 'decrypt'; items: readonly DecryptItem[] },
   ): KeyUse {
     const { principal, tenant, requestId, arrivedAt } = call;
     const { stateVersion } = principal;
@@ -71,9 +73,15 @@ export function createEnvelopes(core: Core, keyring: Keyring) {
     outOf: (revealed: Revealed) => Out,
   ): Promise<BatchResult<Out>> {
     const scopes = [...Map.groupBy(items, (item) => item.scope)];
-    const ends = await Promise.allSettled(scopes.map(([scope, group]) => keyring.use(useOfScope(scope, group))));
+    const ends = await Promise.allSettled(
+      scopes.map(([scope, group]) => keyring.use(useOfScope(scope, group))),
+    );
     const [first] = ends;
-    if (first?.status === 'rejected' && ends.every(({ status }) => status === 'rejected') && codeOf(first.reason) !== 'DECRYPT_FAILED') {
+    if (
+      first?.status === 'rejected' &&
+      ends.every(({ status }) => status === 'rejected') &&
+      codeOf(first.reason) !== 'DECRYPT_FAILED'
+    ) {
       throw first.reason;
     }
     const byItem = new Map<In, Succeeded<Out> | Failed>();
@@ -111,7 +119,10 @@ export function createEnvelopes(core: Core, keyring: Keyring) {
       return { plaintext: bytes, receipt };
     },
 
-    encryptBatch(call: EnvelopeCall, items: readonly (EncryptItem & Scoped & Referenced)[]): Promise<BatchResult<EncryptedItem>> {
+    encryptBatch(
+      call: EnvelopeCall,
+      items: readonly (EncryptItem & Scoped & Referenced)[],
+    ): Promise<BatchResult<EncryptedItem>> {
       return many(
         call,
         items,
@@ -120,7 +131,10 @@ export function createEnvelopes(core: Core, keyring: Keyring) {
       );
     },
 
-    decryptBatch(call: EnvelopeCall, items: readonly (DecryptItem & Scoped & Referenced)[]): Promise<BatchResult<DecryptedItem>> {
+    decryptBatch(
+      call: EnvelopeCall,
+      items: readonly (DecryptItem & Scoped & Referenced)[],
+    ): Promise<BatchResult<DecryptedItem>> {
       return many(
         call,
         items,

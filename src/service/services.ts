@@ -51,7 +51,12 @@ export function createServices(core: Core, keyring: Keyring, callers: Callers, r
     },
 
     /** A denial is in the caller's own tree before it is answered; the tenant that he named is not. */
-    async refused(refusal: { principal: Principal; action: Action; code: ErrorCode; requestId: string }): Promise<void> {
+    async refused(refusal: {
+      principal: Principal;
+      action: Action;
+      code: ErrorCode;
+      requestId: string;
+    }): Promise<void> {
       const { principal, action, code, requestId } = refusal;
       await recordNow(core, principal.tenant, {
         typ: 'access.denied',

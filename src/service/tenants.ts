@@ -3,10 +3,16 @@ import { ID_PREFIX, SYSTEM_TENANT } from '../brand.ts';
 import { encodeId, newId } from '../crypto/encoding.ts';
 import { ServiceError } from '../errors.ts';
 import { insertPrincipal } from '../store/principals.ts';
-import { createTenant, listTenants, setTenantState, type TenantRow, type TenantState } from '../store/tenants.ts';
+import {
+  createTenant,
+  listTenants,
+  setTenantState,
+  type TenantRow,
+  type TenantState,
+} from '../store/tenants.ts';
 import type { Principal } from './authorize.ts';
 import type { Callers } from './callers.ts';
-import { actorOf, type ChangeRecord, change, type Core, originOf } from './core.ts';
+import { actorOf, type ChangeRecord, type Core, change, originOf } from './core.ts';
 
 interface OperatorCall {
   readonly principal: Principal;

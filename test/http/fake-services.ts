@@ -59,7 +59,7 @@ export function createFakeServices(): FakeServices {
     tenant: string,
     input: Pick<CustomerKey, 'provider' | 'keyRef' | 'access'>,
   ) {
-    return { id, tenant, ...input, state: 'registered' as const, scopes: [], version: 1, createdAt: AT };
+    return { id, tenant, ...input, state: 'registered' as const, scopes: [], version: 1 };
   }
 
   function receipt(): Receipt {
@@ -202,7 +202,10 @@ export function createFakeServices(): FakeServices {
       return key;
     },
     listCustomerKeys: async (call) => [...customerKeys.values()].filter((key) => key.tenant === call.tenant),
-    readCustomerKey: async (call, id) => ofTenant(customerKeys, id, call.tenant),
+    readCustomerKey: async (call, id) => ({
+      ...ofTenant(customerKeys, id, call.tenant),
+      kms: { state: 'enabled', keyVersion: '', bindsContext: true },
+    }),
     async verifyCustomerKey(call, id) {
       ofTenant(customerKeys, id, call.tenant);
       return { state: 'verified', checks: [{ check: 'wraps', ok: true, action: '' }] };

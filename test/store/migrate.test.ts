@@ -17,8 +17,8 @@ import {
   SERVICE_ROLE,
   serverUrl,
 } from '../support/database.ts';
-import { startPostgres } from '../support/postgres.ts';
 import { plain, WRITER } from '../support/log-units.ts';
+import { startPostgres } from '../support/postgres.ts';
 import { dumpSchema, SCHEMA_FILE } from '../support/schema-dump.ts';
 
 const MIGRATE = new URL('../../src/store/migrate.ts', import.meta.url).href;

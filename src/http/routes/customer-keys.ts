@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { ErrorCode } from '../../errors.ts';
 import { type Route, route } from '../route.ts';
-import { scope, time } from '../schema.ts';
+import { scope } from '../schema.ts';
 
 const state = z.enum(['registered', 'verified', 'active', 'disabled']);
 const customerKey = z.object({
@@ -13,7 +13,14 @@ const customerKey = z.object({
   state,
   scopes: z.array(z.string()),
   version: z.int().nonnegative(),
-  createdAt: time,
+});
+const describedKey = customerKey.extend({
+  kms: z.object({
+    state: z.enum(['enabled', 'disabled', 'pending-deletion', 'unavailable', 'unknown']),
+    keyVersion: z.string().optional(),
+    bindsContext: z.boolean().optional(),
+    code: z.string().optional().meta({ description: 'Why the KMS gave no answer.' }),
+  }),
 });
 const newCustomerKey = z.strictObject({
   provider: z
@@ -67,7 +74,7 @@ export const customerKeyRoutes: readonly Route[] = [
     path: '/v1/tenants/{tenant}/customer-keys/{id}',
     summary: 'Read one customer key',
     action: 'customer-key.read',
-    response: customerKey,
+    response: describedKey,
     status: 200,
     codes: [],
     handle: async ({ services, call, id }) => ({ body: await services.readCustomerKey(call, id) }),

@@ -1,0 +1,149 @@
+/** Puts one replica together from its settings, and takes it apart in reverse order. */
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { createDrivers } from '../adapters/index.ts';
+import { SYSTEM_TENANT } from './brand.ts';
+import type { Config } from './config.ts';
+import { ownBytes } from './crypto/encoding.ts';
+import { createHttpServer } from './http/server.ts';
+import type { Services } from './http/services.ts';
+import { detailOf, journal } from './journal.ts';
+import { DEFAULT_LIMITS } from './keyring/gate.ts';
+import { createKeyring } from './keyring/keyring.ts';
+import { newRecordKeyFile, parseRecordKeys } from './keyring/record-keys.ts';
+import { createKmsCaller } from './kms/caller.ts';
+import { KmsFailure } from './kms/driver.ts';
+import { newEventId } from './log/leaf.ts';
+import { createUsageLog } from './log/usage-log.ts';
+import { createCallers } from './service/callers.ts';
+import { type Core, recordNow } from './service/core.ts';
+import { createServices } from './service/services.ts';
+import { mintToken, parseToken } from './service/token.ts';
+import { openDatabase } from './store/db.ts';
+import { appendUnits } from './store/log.ts';
+import { readRound } from './store/rounds.ts';
+
+const BUILD = 'keytether/0.1.0';
+const DAY_MS = 86_400_000;
+const NAMELESS_MS = 60_000;
+const SECRET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+export interface Replica {
+  /** Where it listens, such as `http://127.0.0.1:8700`. */
+  readonly url: string;
+  /** Finishes what is in flight, within `boundMs`, then writes the rest of the log and zeroes the record keys. */
+  stop(boundMs?: number): Promise<void>;
+}
+
+/** Starts a replica. In development it makes what is missing: folder, database, record key, operator's token. */
+export async function startReplica(config: Config): Promise<Replica> {
+  if (!config.production) makeSecrets(config);
+  const db = await openDatabase(
+    config.databaseUrl === undefined
+      ? { folder: join(config.folder, 'database') }
+      : { url: config.databaseUrl },
+    { connections: config.connections },
+  );
+  if (config.production) await db.assertPosture();
+  const recordKeys = parseRecordKeys(readFileSync(config.recordKeysFile));
+  const writer = { id: newEventId(), build: BUILD };
+  const log = createUsageLog({ append: (units) => appendUnits(db, writer.id, units) });
+  const kms = createKmsCaller({
+    drivers: createDrivers({
+      production: config.production,
+      localFolder: config.production ? undefined : join(config.folder, 'kms'),
+    }),
+    host: {
+      secret: (id) => readSecret(config, id),
+      endpointAllowed: (url) => config.kmsEndpoints.some((allowed) => sameOrigin(allowed, url)),
+    },
+    attemptMs: DEFAULT_LIMITS.attemptMs,
+  });
+  const durability = await db.durability();
+  const core: Core = { db, log, kms, recordKeys, writer, durability, logHost: config.logHost };
+  const callers = createCallers(core);
+  const keyring = createKeyring({
+    kms,
+    log,
+    recordKeys,
+    writer,
+    // The caller ends an attempt itself; the gate's own bound is for a caller that fails to.
+    limits: {
+      ...DEFAULT_LIMITS,
+      attemptMs: DEFAULT_LIMITS.attemptMs + 100,
+      flightsPerTenant: config.flightsPerTenant,
+    },
+    rotation: { maxAgeMs: config.rotateDays * DAY_MS, maxMessages: config.rotateMessages },
+    readRound: (tenant, question) => readRound(db, tenant, question),
+    recheck: callers.recheck,
+  });
+  const services = createServices(core, keyring, callers, ({ requestId, route, code, error }) =>
+    journal({ event: 'failure', requestId, route, code, detail: detailOf(error) }),
+  );
+  const operator = parseToken(readFileSync(config.operatorTokenFile, 'utf8').trim());
+  if (operator?.kind !== 'operator') throw new Error('the operator token file holds no operator token');
+  await callers.ensureOperator(operator);
+  await recordNow(core, SYSTEM_TENANT, { typ: 'writer.start', durability });
+
+  const http = createHttpServer({ services: services satisfies Services, direct: config.direct });
+  const { address, port } = await http.listen(config.port, config.host);
+  const nameless = setInterval(
+    () => void services.flushUnauthenticated().catch(() => {}),
+    NAMELESS_MS,
+  ).unref();
+
+  let stopped: Promise<void> | undefined;
+  async function stop(boundMs: number): Promise<void> {
+    clearInterval(nameless);
+    await http.stop(boundMs);
+    await services.flushUnauthenticated().catch(() => {});
+    await log.close();
+    await kms.close();
+    await db.close();
+    recordKeys.signing.key.fill(0);
+  }
+  return {
+    url: `http://${address.includes(':') ? `[${address}]` : address}:${port}`,
+    stop: (boundMs = 10_000) => (stopped ??= stop(boundMs)),
+  };
+}
+
+function sameOrigin(allowed: string, url: string): boolean {
+  return URL.canParse(allowed) && URL.canParse(url) && new URL(allowed).origin === new URL(url).origin;
+}
+
+/** One platform secret, straight into a buffer that the driver zeroes. */
+async function readSecret({ secretsFolder }: Config, id: string): Promise<Uint8Array> {
+  if (secretsFolder === undefined || !SECRET_NAME.test(id))
+    throw new KmsFailure('misconfigured', 'KMS_MISCONFIGURED', { detail: 'no-secret' });
+  try {
+    const file = await open(join(secretsFolder, id), 'r');
+    try {
+      const { size } = await file.stat();
+      const bytes = ownBytes(Math.min(size, 65_536));
+      await file.read(bytes, 0, bytes.length, 0);
+      return bytes;
+    } finally {
+      await file.close();
+    }
+  } catch (cause) {
+    throw new KmsFailure('misconfigured', 'KMS_MISCONFIGURED', { detail: 'no-secret', cause });
+  }
+}
+
+/** Makes the record key and the operator's token where there are none: for a laptop, and for `init`. */
+export function makeSecrets(files: {
+  readonly recordKeysFile: string;
+  readonly operatorTokenFile: string;
+}): void {
+  writeNew(files.recordKeysFile, newRecordKeyFile);
+  writeNew(files.operatorTokenFile, () => `${mintToken('operator').token}\n`);
+}
+
+function writeNew(file: string, content: () => string): void {
+  if (existsSync(file)) return;
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  writeFileSync(file, content(), { flag: 'wx', mode: 0o600 });
+  chmodSync(file, 0o600);
+}
