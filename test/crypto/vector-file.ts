@@ -34,3 +34,15 @@ export function fieldOf(vector: Vector, key: string): string {
 export function hexOf(vector: Vector, key: string): Uint8Array {
   return Uint8Array.from(Buffer.from(fieldOf(vector, key), 'hex'));
 }
+
+export const hex = (value: Uint8Array) => Buffer.from(value).toString('hex');
+export const join = (...parts: Uint8Array[]) => Uint8Array.from(Buffer.concat(parts));
+
+/** `source` with the bytes from `at` on replaced; a negative `at` counts from the end. */
+export function patch(source: Uint8Array, at: number, ...values: number[]): Uint8Array {
+  const changed = Uint8Array.from(source);
+  changed.set(values, at < 0 ? source.length + at : at);
+  return changed;
+}
+
+export const flip = (source: Uint8Array, at: number) => patch(source, at, (source.at(at) ?? 0) ^ 1);
