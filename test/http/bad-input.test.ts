@@ -244,13 +244,17 @@ function head(method: string, path: string, headers: readonly string[], bearer =
     '',
   ].join('\r\n');
 }
+/** What follows may be the server's words on closing. */
+function firstHead(raw: string): string {
+  return raw.slice(0, raw.indexOf('\r\n\r\n') + 2);
+}
 const JSON_TYPE = 'Content-Type: application/json';
 
 describe('sizes', () => {
   test('a declared body of 10 MB is refused before it is sent', async () => {
     const raw = await http.raw(head('POST', ENCRYPT, [JSON_TYPE, 'Content-Length: 10000000']));
     expect(raw).toMatch(/^HTTP\/1\.1 413 .*\r\nContent-Type: application\/problem\+json/);
-    expect(raw).toMatch(/\r\nConnection: close\r\n/);
+    expect(firstHead(raw)).toMatch(/\r\nConnection: close\r\n/);
     expect(raw).toContain('"code":"REQUEST_TOO_LARGE"');
     expect(http.services.calls).toEqual([]);
   });
@@ -266,7 +270,7 @@ describe('sizes', () => {
       for (let i = 0; i < 20; i++) write(chunk);
     });
     expect(raw).toMatch(/^HTTP\/1\.1 413 /);
-    expect(raw).toMatch(/\r\nConnection: close\r\n/);
+    expect(firstHead(raw)).toMatch(/\r\nConnection: close\r\n/);
   });
 
   test('a chunked body within the limit is read', async () => {

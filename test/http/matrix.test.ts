@@ -181,6 +181,7 @@ describe('scopes and purposes', () => {
     [['*'], ['notes'], { scope: 'other' }, 200],
     [['default'], ['*'], {}, 200],
     [['default', '*'], ['notes'], { scope: 'other' }, 403],
+    [['*', 'default'], ['notes'], { scope: 'other' }, 403],
   ])('scopes %j and purposes %j with %j: %d', async (scopes, purposes, more, status) => {
     const token = http.services.addPrincipal('service', OWN, { scopes, purposes });
     const reply = await http.send('POST', path, {

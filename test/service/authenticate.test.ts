@@ -237,6 +237,25 @@ describe('bounds', () => {
     expect((await next).id).toBe(token.principalId);
   });
 
+  test('a query that was given up does not, when it answers late, let two others run at once', async () => {
+    const token = mintToken();
+    const { queries, readPrincipals } = store([rowOf(token)]);
+    const { authenticate } = createAuthenticator({ ...options, readPrincipals, deadlineMs: 300 });
+    expect(await codeOfRejection(authenticate(token))).toBe('DEADLINE_EXCEEDED');
+    const second = authenticate(token);
+    await turn();
+    const third = authenticate(token);
+    queries[0]?.answer();
+    await turn();
+    await turn();
+    expect(queries).toHaveLength(2);
+    queries[1]?.answer();
+    await second;
+    await turn();
+    queries[2]?.answer();
+    await third;
+  });
+
   test('a query that never answers is given up at the deadline, and its late answer serves nobody', async () => {
     const token = mintToken();
     const { table, queries, readPrincipals } = store([rowOf(token)]);
