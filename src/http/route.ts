@@ -12,7 +12,7 @@ import { codeOf, ERRORS, type ErrorCode, ServiceError } from '../errors.ts';
 import { type Action, authorize, type Decision, type Principal } from '../service/authorize.ts';
 import { type ParsedToken, parseToken } from '../service/token.ts';
 import { type Answerer, createAnswerer } from './answer.ts';
-import { ClientGone, hasBody, readBody } from './body.ts';
+import { type BodyReader, ClientGone, createBodyReader, hasBody } from './body.ts';
 import { fieldErrors } from './problem.ts';
 import type { Call, Receipt, Services } from './services.ts';
 
@@ -83,6 +83,8 @@ export interface RunnerOptions {
   readonly now?: () => number;
   /** Largest body in bytes; 1 MiB unless told. */
   readonly maxBodyBytes?: number;
+  /** Bytes that all bodies may hold while they are read; 256 MiB unless told. */
+  readonly maxHeldBytes?: number;
 }
 
 export interface Runner {
@@ -95,6 +97,7 @@ export interface Runner {
 }
 
 const MAX_BODY_BYTES = 1024 * 1024;
+const MAX_HELD_BYTES = 256 * 1024 * 1024;
 const TENANT_ID = /^ten_[a-z2-7]{26}$/;
 const THING_ID = /^(?:prn|ckey)_[a-z2-7]{26}$/;
 const NO_VALUES: unknown = Object.freeze({});
@@ -103,6 +106,10 @@ export function createRunner(options: RunnerOptions): Runner {
   const { services } = options;
   const now = options.now ?? (() => performance.now());
   const maxBodyBytes = options.maxBodyBytes ?? MAX_BODY_BYTES;
+  const read = createBodyReader({
+    maxBytes: maxBodyBytes,
+    maxHeldBytes: options.maxHeldBytes ?? MAX_HELD_BYTES,
+  });
   const answer = createAnswerer({ maxBodyBytes });
 
   async function run(
@@ -118,7 +125,7 @@ export function createRunner(options: RunnerOptions): Runner {
       const token = route.action === 'anyone' ? undefined : bearer(req);
       if (!wellFormed(parts)) throw new ServiceError('NOT_FOUND');
       const query = parseQuery(route, req);
-      const body = await parseBody(route, req, maxBodyBytes);
+      const body = await parseBody(route, req, read);
       route.check?.(body, services);
       const { tenant, id } = parts;
       const principal = token === undefined ? undefined : await services.authenticate(token);
@@ -149,9 +156,13 @@ export function createRunner(options: RunnerOptions): Runner {
   }
 
   function report(route: Route, requestId: string, code: ErrorCode, error: unknown): void {
-    if (code === 'UNAUTHENTICATED') services.countUnauthenticated();
-    if (ERRORS[code].status < 500) return;
-    services.failed({ requestId, route: `${route.method} ${route.path}`, code, error });
+    try {
+      if (code === 'UNAUTHENTICATED') services.countUnauthenticated();
+      if (ERRORS[code].status < 500) return;
+      services.failed({ requestId, route: `${route.method} ${route.path}`, code, error });
+    } catch {
+      // Counting is not worth an answer: the caller gets the one that he would have got.
+    }
   }
 
   function refuse(
@@ -224,12 +235,12 @@ function parseQuery(route: Route, req: IncomingMessage): unknown {
   return route.query === undefined ? NO_VALUES : conform(route.query, Object.fromEntries(values));
 }
 
-async function parseBody(route: Route, req: IncomingMessage, maxBytes: number): Promise<unknown> {
+async function parseBody(route: Route, req: IncomingMessage, read: BodyReader): Promise<unknown> {
   if (!hasBody(req)) return route.request === undefined ? NO_VALUES : conform(route.request, NO_VALUES);
   if (route.request === undefined) {
     throw new ServiceError('REQUEST_INVALID', { errors: [{ path: '', rule: 'no body is accepted' }] });
   }
-  return conform(route.request, await readBody(req, maxBytes));
+  return conform(route.request, await read(req));
 }
 
 function conform(schema: z.ZodType, value: unknown): unknown {

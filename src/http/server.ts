@@ -12,6 +12,8 @@ import type { Services } from './services.ts';
 export interface Limits {
   /** Bytes of a request's body. */
   readonly bodyBytes: number;
+  /** Bytes of all bodies that are being read. */
+  readonly heldBytes: number;
   /** Bytes of a request's line and headers. */
   readonly headerBytes: number;
   /** Time for a whole request to arrive, its headers to arrive, an idle connection to stay; and how often that is looked at. */
@@ -24,6 +26,7 @@ export interface Limits {
 
 const LIMITS: Limits = {
   bodyBytes: 1024 * 1024,
+  heldBytes: 256 * 1024 * 1024,
   headerBytes: 16 * 1024,
   requestMs: 15_000,
   headersMs: 5_000,
@@ -51,7 +54,11 @@ export interface HttpServer {
 
 export function createHttpServer(options: HttpOptions): HttpServer {
   const limits = { ...LIMITS, ...options.limits };
-  const runner = createRunner({ services: options.services, maxBodyBytes: limits.bodyBytes });
+  const runner = createRunner({
+    services: options.services,
+    maxBodyBytes: limits.bodyBytes,
+    maxHeldBytes: limits.heldBytes,
+  });
   const app = createApp(ROUTES, runner);
   const listener = options.direct === false ? app : withDirect(runner, app);
   const server = createServer(

@@ -137,6 +137,19 @@ describe('failures of a service', () => {
     ]);
   });
 
+  test('bookkeeping that throws does not change the answer', async () => {
+    const { failed, countUnauthenticated } = http.services;
+    const broken = () => {
+      throw new Error('CANARY');
+    };
+    Object.assign(http.services, { failed: broken, countUnauthenticated: broken });
+    const denied = await http.send('POST', `${base}/decrypt`, { ...decrypt, token: 'x' });
+    http.services.before = broken;
+    const reply = await http.send('POST', `${base}/decrypt`, { token, ...decrypt });
+    Object.assign(http.services, { failed, countUnauthenticated });
+    expect([denied.status, reply.status, reply.json.code]).toEqual([401, 500, 'INTERNAL']);
+  });
+
   test('Retry-After is what the service says, in whole seconds', async () => {
     http.services.before = () => {
       throw new ServiceError('KMS_THROTTLED', { retryAfterSeconds: 6.2 });

@@ -289,6 +289,19 @@ describe('sizes', () => {
     await expectRefusal(['POST', ENCRYPT, { body: fill(1_048_577) }], 413, 'REQUEST_TOO_LARGE');
   });
 
+  test('bodies that hold too much together are refused, and the room comes back', async () => {
+    const small = await listen({ limits: { heldBytes: 1_000 } });
+    const service = small.services.addPrincipal('service', OWN);
+    const ask = (bytes: number) =>
+      small.send('POST', ENCRYPT, { token: service, body: encryptBody({}).padEnd(bytes, ' ') });
+    for (let i = 0; i < 3; i++) {
+      const refused = await ask(1_001);
+      expect([refused.status, refused.json.code]).toEqual([503, 'OVERLOADED']);
+      expect((await ask(1_000)).status).toBe(200);
+    }
+    await small.server.stop(1_000);
+  });
+
   test('headers of more than 16 KiB are refused', async () => {
     const raw = await http.raw(head('GET', '/health', [`X: ${'a'.repeat(17_000)}`]));
     expect(raw).toMatch(/^HTTP\/1\.1 431 /);
