@@ -4,7 +4,6 @@ import { mintToken } from '../../src/service/token.ts';
 import { OWN } from './fake-services.ts';
 import { type Listening, listen, type SendOptions } from './listen.ts';
 
-const LIMITS = { requestMs: 300, headersMs: 200, checkMs: 50 };
 const ENCRYPT = `/v1/tenants/${OWN}/encrypt`;
 const DECRYPT = `/v1/tenants/${OWN}/decrypt`;
 
@@ -12,7 +11,7 @@ let http: Listening;
 let token: string;
 
 beforeAll(async () => {
-  http = await listen({ limits: LIMITS });
+  http = await listen();
   token = http.services.addPrincipal('service', OWN);
 });
 beforeEach(() => {
@@ -319,15 +318,21 @@ describe('sizes', () => {
 });
 
 describe('slow and broken clients', () => {
+  let impatient: Listening;
+  beforeAll(async () => {
+    impatient = await listen({ limits: { requestMs: 300, headersMs: 200, checkMs: 50 } });
+  });
+  afterAll(() => impatient.server.stop(1_000));
+
   test('headers that do not end in time', async () => {
-    expect(await http.raw('GET /health HTTP/1.1\r\nHost: x\r\n')).toMatch(/^HTTP\/1\.1 408 /);
+    expect(await impatient.raw('GET /health HTTP/1.1\r\nHost: x\r\n')).toMatch(/^HTTP\/1\.1 408 /);
   });
 
   test('a body that does not end in time', async () => {
-    const raw = await http.raw(`${head('POST', ENCRYPT, [JSON_TYPE, 'Content-Length: 100'])}{"pl`);
+    const raw = await impatient.raw(`${head('POST', ENCRYPT, [JSON_TYPE, 'Content-Length: 100'])}{"pl`);
     expect(raw).toMatch(/^HTTP\/1\.1 408 /);
-    expect(http.services.calls).toEqual([]);
-    expect(http.services.failures).toEqual([]);
+    expect(impatient.services.calls).toEqual([]);
+    expect(impatient.services.failures).toEqual([]);
   });
 
   test('a request line that is none', async () => {
