@@ -8,6 +8,12 @@ import { readMigrations } from './schema.ts';
 import { enterTenant, readDurability, sessionStart, transactionStart } from './session.ts';
 import { PARSERS } from './values.ts';
 
+/**
+ * The engine's own timeouts are off: it has no signals, and when its idle-in-transaction timeout fired, the next statement
+ * spun for ever (tried with 0.5.16). One connection waits for no lock, and the timers below stand in for the rest.
+ */
+const NO_TIMEOUTS = { connectMs: 0, statementMs: 0, lockMs: 0, idleInTransactionMs: 0 };
+
 /** Opens the embedded engine on a folder, alone, and brings it up to this program's schema. */
 export async function openPglite(folder: string, deadlines: Deadlines): Promise<Database> {
   const unlock = lockFolder(folder);
@@ -29,7 +35,7 @@ export async function openPglite(folder: string, deadlines: Deadlines): Promise<
       },
       await readMigrations(),
     );
-    await engine.exec(sessionStart(deadlines));
+    await engine.exec(sessionStart(NO_TIMEOUTS));
   } catch (error) {
     await engine.close();
     unlock();
@@ -66,7 +72,7 @@ class PgliteDatabase implements Database {
     const done = this.#engine.transaction(async (inner) => {
       if (late) throw unavailable('connection');
       turn.resolve();
-      await inner.exec(transactionStart(this.#deadlines));
+      await inner.exec(transactionStart(NO_TIMEOUTS));
       const tx = new OpenTransaction(tenant, inner);
       try {
         await enterTenant(tx, tenant, options?.logs ?? [tenant]);

@@ -10,6 +10,7 @@ import { appendUnits } from '../../src/store/log.ts';
 import { migrate } from '../../src/store/migrate.ts';
 import { connectOwner, type OwnerConnection } from '../../src/store/postgres.ts';
 import { checkSchema, readMigrations } from '../../src/store/schema.ts';
+import { createTenant } from '../../src/store/tenants.ts';
 import {
   asSuperuser,
   createDatabase,
