@@ -28,13 +28,18 @@ export function lockFolder(folder: string): () => void {
   throw new Error(`the data folder ${folder} is being opened by another process: try again`);
 }
 
+/** The content is complete from the moment that the file has its name: a half-written lock would look like a stale one. */
 function create(path: string, holder: string): boolean {
+  const draft = `${path}.${randomUUID()}`;
+  writeFileSync(draft, holder, { flag: 'wx', mode: 0o600 });
   try {
-    writeFileSync(path, holder, { flag: 'wx', mode: 0o600 });
+    linkSync(draft, path);
     return true;
   } catch (error) {
     if ((error as { code?: unknown }).code === 'EEXIST') return false;
     throw error;
+  } finally {
+    rmSync(draft, { force: true });
   }
 }
 

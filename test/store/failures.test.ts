@@ -88,21 +88,20 @@ describe('a server that does not answer', () => {
     await works(remote);
   });
 
-  test('an answer to an append is lost: the same call again finds what was committed', async () => {
+  test('the answer to an append is lost: the same call again finds what was committed, once', async () => {
     const { proxy, url } = await throughProxy();
     const remote = await openDatabase({ url }, QUICK);
     await works(remote);
+    const { size } = (await readLog(database, 't')).head;
     const unit = plain('t');
-    const [committed] = await appendUnits(remote, WRITER, [unit]);
-    proxy.stall();
+    proxy.swallowAnswers();
     await expect(appendUnits(remote, WRITER, [unit])).rejects.toMatchObject(UNAVAILABLE);
-    await remote.close();
+    expect((await readLog(database, 't')).head.size).toBe(size + 1);
     expect(await appendUnits(database, WRITER, [unit])).toMatchObject([
-      { verdict: 'appended', rows: committed?.rows },
+      { verdict: 'appended', rows: [{ index: size }] },
     ]);
-    expect(
-      (await readLog(database, 't')).entries.filter((entry) => entry.eid === unit.rows[0]?.eid).length,
-    ).toBeLessThan(2);
+    expect((await readLog(database, 't')).head.size).toBe(size + 1);
+    await remote.close();
   });
 
   test('the server process is killed in the middle of a statement, and does not come back', async () => {
@@ -170,8 +169,8 @@ describe('a server that answers with trouble', () => {
   });
 
   test('every connection is taken', async () => {
-    const sleeping = [1, 2].map(() => database.query('SELECT pg_sleep(0.39)').catch(() => undefined));
-    const many = Array.from({ length: 6 }, () => database.query('SELECT pg_sleep(0.39)'));
+    const sleeping = [1, 2].map(() => database.query('SELECT pg_sleep(0.3)').catch(() => undefined));
+    const many = Array.from({ length: 6 }, () => database.query('SELECT pg_sleep(0.3)'));
     const results = await Promise.allSettled(many);
     expect(results).toContainEqual(expect.objectContaining({ reason: expect.objectContaining(UNAVAILABLE) }));
     await Promise.all(sleeping);

@@ -4,6 +4,8 @@ export interface StallingProxy {
   readonly port: number;
   /** From now on nothing passes in either direction, and no connection is closed: a black hole. */
   stall(): void;
+  /** From now on answers are swallowed while requests still arrive. */
+  swallowAnswers(): void;
   /** Ends every connection with a reset. */
   reset(): void;
   close(): Promise<void>;
@@ -13,6 +15,7 @@ export interface StallingProxy {
 export async function startStallingProxy(port: number): Promise<StallingProxy> {
   const sockets = new Set<Socket>();
   let stalled = false;
+  let silent = false;
   const keep = (socket: Socket) => {
     sockets.add(socket);
     socket.on('error', () => undefined);
@@ -24,7 +27,7 @@ export async function startStallingProxy(port: number): Promise<StallingProxy> {
     const far = connect(port, '127.0.0.1');
     keep(far);
     near.on('data', (chunk) => stalled || far.write(chunk));
-    far.on('data', (chunk) => stalled || near.write(chunk));
+    far.on('data', (chunk) => stalled || silent || near.write(chunk));
     near.on('close', () => far.destroy());
     far.on('close', () => stalled || near.destroy());
   });
@@ -35,6 +38,9 @@ export async function startStallingProxy(port: number): Promise<StallingProxy> {
     port: address.port,
     stall: () => {
       stalled = true;
+    },
+    swallowAnswers: () => {
+      silent = true;
     },
     reset: () => {
       for (const socket of sockets) socket.resetAndDestroy();
