@@ -75,17 +75,17 @@ function principal(id: string) {
 }
 
 describe.each(ENGINES)('isolation on $engine', ({ engine, open }) => {
-  let test_: TestDatabase;
+  let opened: TestDatabase;
 
   beforeAll(async () => {
-    test_ = await open();
-    await test_.database.transaction('a', fill);
-    await test_.database.transaction('b', fill);
+    opened = await open();
+    await opened.database.transaction('a', fill);
+    await opened.database.transaction('b', fill);
   });
-  afterAll(() => test_?.drop());
+  afterAll(() => opened?.drop());
 
   test.each(TABLES)('a transaction sees only its own tenant in %s', async (table) => {
-    const seen = await test_.database.transaction('a', (tx) =>
+    const seen = await opened.database.transaction('a', (tx) =>
       tx.query<{ tenant_id: string }>(`SELECT tenant_id FROM keytether.${table}`),
     );
     const others = seen.filter((row) => row.tenant_id !== 'a');
@@ -94,13 +94,13 @@ describe.each(ENGINES)('isolation on $engine', ({ engine, open }) => {
   });
 
   test.each(TABLES)('no tenant set means no row of %s, before and after a transaction', async (table) => {
-    expect(await test_.database.query(`SELECT 1 FROM keytether.${table}`)).toEqual([]);
-    await test_.database.transaction('a', async () => undefined);
-    expect(await test_.database.query(`SELECT 1 FROM keytether.${table}`)).toEqual([]);
+    expect(await opened.database.query(`SELECT 1 FROM keytether.${table}`)).toEqual([]);
+    await opened.database.transaction('a', async () => undefined);
+    expect(await opened.database.query(`SELECT 1 FROM keytether.${table}`)).toEqual([]);
   });
 
   test('a transaction cannot insert a row of another tenant', async () => {
-    const foreign = test_.database.transaction('a', (tx) =>
+    const foreign = opened.database.transaction('a', (tx) =>
       insertBinding(
         { ...tx, tenant: 'b', query: tx.query.bind(tx) },
         {
@@ -114,24 +114,24 @@ describe.each(ENGINES)('isolation on $engine', ({ engine, open }) => {
   });
 
   test('a transaction cannot change a row of another tenant', async () => {
-    const rows = await test_.database.transaction('a', (tx) =>
+    const rows = await opened.database.transaction('a', (tx) =>
       tx.query("UPDATE keytether.tenant SET name = 'taken' WHERE tenant_id = 'b' RETURNING 1"),
     );
     expect(rows).toEqual([]);
-    expect(await test_.database.transaction('b', readTenant)).toMatchObject({ name: 'name of b' });
+    expect(await opened.database.transaction('b', readTenant)).toMatchObject({ name: 'name of b' });
   });
 
   // PGlite's session user is its superuser, who may take any role; a service on PostgreSQL may not.
   test.each(FORBIDDEN.filter((sql) => engine === 'PostgreSQL' || !sql.startsWith('SET')))(
     'the service may not: %s',
     async (sql) => {
-      const attempt = test_.database.transaction('a', (tx) => tx.query(sql));
+      const attempt = opened.database.transaction('a', (tx) => tx.query(sql));
       await expect(attempt).rejects.toMatchObject({ code: 'INTERNAL', cause: { code: '42501' } });
     },
   );
 
   test('what is written comes back the same', async () => {
-    const [row] = await test_.database.transaction('a', listPrincipals);
+    const [row] = await opened.database.transaction('a', listPrincipals);
     expect(row).toMatchObject({
       tenant: 'a',
       principal: 'prn_a',
@@ -141,22 +141,22 @@ describe.each(ENGINES)('isolation on $engine', ({ engine, open }) => {
       createdMs: 1_700_000_000_000,
     });
     expect(row?.mac).toHaveLength(32);
-    const bindings = await test_.database.transaction('a', (tx) => readBindings(tx));
+    const bindings = await opened.database.transaction('a', (tx) => readBindings(tx));
     expect(bindings).toHaveLength(1);
     const known = bindings.map((binding) => binding.bindingId);
     expect(
-      await test_.database.transaction('a', (tx) => readBindings(tx, [...known, randomBytes(16)])),
+      await opened.database.transaction('a', (tx) => readBindings(tx, [...known, randomBytes(16)])),
     ).toEqual(bindings);
-    expect(await test_.database.transaction('a', (tx) => readBindings(tx, []))).toEqual([]);
+    expect(await opened.database.transaction('a', (tx) => readBindings(tx, []))).toEqual([]);
   });
 
   test('a principal id is taken in every tenant once it is taken in one', async () => {
-    const again = test_.database.transaction('b', (tx) => insertPrincipal(tx, principal('prn_a')));
+    const again = opened.database.transaction('b', (tx) => insertPrincipal(tx, principal('prn_a')));
     await expect(again).rejects.toMatchObject({ code: 'CONFLICT' });
   });
 
   test('the operator lists tenants without entering one', async () => {
-    expect(await listTenants(test_.database)).toMatchObject([
+    expect(await listTenants(opened.database)).toMatchObject([
       { tenant: 'a', name: 'name of a', state: 'active', stateVersion: 1, logSize: 0 },
       { tenant: 'b' },
     ]);
@@ -164,7 +164,7 @@ describe.each(ENGINES)('isolation on $engine', ({ engine, open }) => {
 
   test('a transaction that is over answers nothing more', async () => {
     let kept: Transaction | undefined;
-    await test_.database.transaction('a', async (tx) => {
+    await opened.database.transaction('a', async (tx) => {
       kept = tx;
     });
     await expect(kept?.query('SELECT 1')).rejects.toMatchObject({
@@ -175,20 +175,20 @@ describe.each(ENGINES)('isolation on $engine', ({ engine, open }) => {
 
   test('work that throws is rolled back and its own error comes out', async () => {
     const failure = new Error('mine');
-    const attempt = test_.database.transaction('a', async (tx) => {
+    const attempt = opened.database.transaction('a', async (tx) => {
       await tx.query("UPDATE keytether.tenant SET name = 'changed' WHERE tenant_id = 'a'");
       throw failure;
     });
     await expect(attempt).rejects.toBe(failure);
-    expect(await test_.database.transaction('a', readTenant)).toMatchObject({ name: 'name of a' });
+    expect(await opened.database.transaction('a', readTenant)).toMatchObject({ name: 'name of a' });
   });
 
   test('a failed statement that the work swallows still fails the transaction', async () => {
-    const attempt = test_.database.transaction('a', async (tx) => {
+    const attempt = opened.database.transaction('a', async (tx) => {
       await tx.query("UPDATE keytether.tenant SET name = 'changed' WHERE tenant_id = 'a'");
       await tx.query('SELECT 1 / 0').catch(() => undefined);
     });
     await expect(attempt).rejects.toMatchObject({ code: 'INTERNAL' });
-    expect(await test_.database.transaction('a', readTenant)).toMatchObject({ name: 'name of a' });
+    expect(await opened.database.transaction('a', readTenant)).toMatchObject({ name: 'name of a' });
   });
 });

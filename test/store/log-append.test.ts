@@ -40,7 +40,7 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
     return result;
   }
 
-  async function opened_(entry?: Uint8Array): Promise<LogUnit> {
+  async function intended(entry?: Uint8Array): Promise<LogUnit> {
     const unit = intent(own.tenant, entry);
     await append(unit);
     return unit;
@@ -124,7 +124,7 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
   });
 
   test('an outcome of an open flight is appended, and a second chunk of an ok flight too', async () => {
-    const flight = await opened_();
+    const flight = await intended();
     expect(await appendOne(outcome(flight))).toMatchObject({
       verdict: 'appended',
       rows: [{ index: 1 }, { index: 2 }],
@@ -141,11 +141,11 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
     expect(unknown).toMatchObject({ verdict: 'intent-closed', rows: [{ index: 0 }, { index: null }] });
     expect(unknown.rows[1]?.leafHash).toEqual(bytes(32, 0));
 
-    const foreign = { ...outcome(await opened_()), tenant: other.tenant };
+    const foreign = { ...outcome(await intended()), tenant: other.tenant };
     expect((await appendOne(foreign)).verdict).toBe('intent-closed');
 
     for (const result of ['refused', 'other'] as const) {
-      const flight = await opened_(bytes(32));
+      const flight = await intended(bytes(32));
       expect((await appendOne({ ...outcome(flight, result), rows: [row(false)] })).verdict).toBe('appended');
       expect((await appendOne(outcome(flight))).verdict).toBe('intent-closed');
     }
@@ -153,29 +153,29 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
 
   test('verdict fenced: a refusal of a later flight of the same wrap entry closes the earlier ones', async () => {
     const entry = bytes(32);
-    const early = await opened_(entry);
-    const elsewhere = await opened_(bytes(32));
-    const late = await opened_(entry);
+    const early = await intended(entry);
+    const elsewhere = await intended(bytes(32));
+    const late = await intended(entry);
     await append({ ...outcome(late, 'refused'), rows: [row(false)] });
     expect(await appendOne(outcome(early))).toMatchObject({
       verdict: 'fenced',
       rows: [{ index: 4 }, { index: null }],
     });
     expect((await appendOne(outcome(elsewhere))).verdict).toBe('appended');
-    expect((await appendOne(outcome(await opened_(entry)))).verdict).toBe('appended');
+    expect((await appendOne(outcome(await intended(entry)))).verdict).toBe('appended');
   });
 
   test('a refusal of an earlier flight does not touch a later one', async () => {
     const entry = bytes(32);
-    const early = await opened_(entry);
-    const late = await opened_(entry);
+    const early = await intended(entry);
+    const late = await intended(entry);
     await append({ ...outcome(early, 'refused'), rows: [row(false)] });
     expect((await appendOne(outcome(late))).verdict).toBe('appended');
   });
 
   test('within one call, what stands after a refusal is fenced and what stands before it is not', async () => {
     const entry = bytes(32);
-    const [first, second, refused] = [await opened_(entry), await opened_(entry), await opened_(entry)];
+    const [first, second, refused] = [await intended(entry), await intended(entry), await intended(entry)];
     const results = await append(
       outcome(first),
       { ...outcome(refused, 'refused'), rows: [row(false)] },
@@ -191,7 +191,7 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
   });
 
   test('verdict state-moved: a use that read an older state version is dropped, for plain units as well', async () => {
-    const flight = await opened_();
+    const flight = await intended();
     await opened.database.transaction(own.tenant, bumpStateVersion);
     expect((await appendOne(outcome(flight))).verdict).toBe('state-moved');
     expect((await appendOne(outcome(flight, 'ok', { stateVersion: 2 }))).verdict).toBe('appended');
@@ -205,7 +205,7 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
   test('a new data key becomes current with its leaf', async () => {
     const key = newKey();
     const counts = [{ keyId: key.keyId, count: 3, limit: 10 }];
-    const unit = outcome(await opened_(), 'ok', { newKeys: [key], counts });
+    const unit = outcome(await intended(), 'ok', { newKeys: [key], counts });
     expect((await appendOne(unit)).verdict).toBe('appended');
     const heads = await opened.database.transaction(own.tenant, listHeads, { logs: [] });
     expect(heads[1]).toEqual({
@@ -224,7 +224,7 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
 
   test('a first data key of a purpose needs that there is none yet', async () => {
     const first = () => newKey({ purpose: 'mail', keyVersion: 1, expectHeadGeneration: null });
-    const flight = await opened_();
+    const flight = await intended();
     const results = await append(
       outcome(flight, 'ok', { newKeys: [first()] }),
       outcome(flight, 'ok', { newKeys: [first()] }),
@@ -233,7 +233,7 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
   });
 
   test('verdict head-moved: head generation, current root or key version is not what was read; nothing of the unit stays', async () => {
-    const flight = await opened_();
+    const flight = await intended();
     const wrong = [
       newKey({ expectHeadGeneration: 7 }),
       newKey({ parentRoot: bytes(16) }),
@@ -258,7 +258,7 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
   });
 
   test('a new data key is dropped when its root was replaced meanwhile', async () => {
-    const flight = await opened_();
+    const flight = await intended();
     await opened.database.transaction(own.tenant, (tx) =>
       replaceHead(
         tx,
@@ -270,7 +270,7 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
   });
 
   test('verdict count-exceeded: counts stop at the limit, unit by unit, and all keys of a unit or none', async () => {
-    const flight = await opened_();
+    const flight = await intended();
     const count = (n: number) =>
       outcome(flight, 'ok', { counts: [{ keyId: own.dataKey, count: n, limit: 10 }] });
     expect((await append(count(4), count(4))).map((one) => one.verdict)).toEqual(['appended', 'appended']);
@@ -291,7 +291,7 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
 
   test('a new key whose count would pass the limit is not inserted', async () => {
     const key = newKey();
-    const unit = outcome(await opened_(), 'ok', {
+    const unit = outcome(await intended(), 'ok', {
       newKeys: [key],
       counts: [{ keyId: key.keyId, count: 2, limit: 1 }],
     });
@@ -319,7 +319,7 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
   });
 
   test('a dropped unit can be sent again: its unguarded row keeps its index, its guarded row is judged anew', async () => {
-    const flight = await opened_();
+    const flight = await intended();
     const unit = outcome(flight, 'ok', { stateVersion: 2 });
     expect(await appendOne(unit)).toMatchObject({
       verdict: 'state-moved',
@@ -333,16 +333,19 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
     expect(await appendOne(unit)).toMatchObject({ verdict: 'appended', rows: [{ index: 1 }, { index: 2 }] });
   });
 
-  test('a repeated intent of a closed flight does not open it again', async () => {
-    const flight = await opened_();
+  test('a repeated intent of a closed flight does not open it again, even when the flight is forgotten', async () => {
+    const flight = await intended();
     await append({ ...outcome(flight, 'refused'), rows: [row(false)] });
+    await append(flight);
+    expect((await appendOne(outcome(flight))).verdict).toBe('intent-closed');
+    await pruneFlights(opened.database, 0);
     await append(flight);
     expect((await appendOne(outcome(flight))).verdict).toBe('intent-closed');
   });
 
   test('units of many kinds and tenants in one call are each judged on their own', async () => {
     const other = await keyedTenant(opened.database, `ten_${tenants}-other`);
-    const flight = await opened_();
+    const flight = await intended();
     const results = await append(
       outcome(intent(own.tenant)),
       plain(other.tenant),
@@ -384,7 +387,7 @@ describe.each(ENGINES)('log_append on $engine', ({ open }) => {
   });
 
   test('open flights are listed until they end; ended ones can be forgotten, and then release nothing', async () => {
-    const flight = await opened_(bytes(32, 5));
+    const flight = await intended(bytes(32, 5));
     const listed = async () =>
       (await readOpenFlights(opened.database, 0, 1_000)).filter((one) => one.tenant === own.tenant);
     expect(await listed()).toMatchObject([

@@ -175,6 +175,18 @@ describe('rights of the migrating role', () => {
   });
 });
 
+test('a server that does not keep commits over a power cut is named so, and refused in production', async () => {
+  const server = await startPostgres({ fsync: 'off' });
+  dropping.push(() => server.stop());
+  await migrate(`${server.url}/postgres`);
+  const owner = await connect(`${server.url}/postgres`);
+  await owner.exec(`CREATE ROLE ${SERVICE_ROLE} LOGIN; GRANT keytether_app TO ${SERVICE_ROLE}`);
+  const database = await openDatabase({ url: asService(`${server.url}/postgres`) });
+  dropping.push(() => database.close());
+  expect(await database.durability()).toBe('process');
+  await expect(database.assertPosture()).rejects.toThrow('fsync');
+});
+
 describe('the migration files', () => {
   test('a gap, a missing header and a foreign name are refused', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'keytether-migrations-'));
