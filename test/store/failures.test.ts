@@ -44,6 +44,18 @@ async function works(target: Database): Promise<void> {
   expect(await target.query('SELECT 1 AS one')).toEqual([{ one: 1 }]);
 }
 
+/** A connection that died idle may cost one failed statement each before the pool has replaced them all. */
+async function recovers(target: Database): Promise<void> {
+  for (let dead = 0; dead < 2; dead += 1) {
+    const failure = await target.query('SELECT 1').then(
+      () => undefined,
+      (error) => error,
+    );
+    if (failure !== undefined) expect(failure).toMatchObject(UNAVAILABLE);
+  }
+  await works(target);
+}
+
 describe('a server that does not answer', () => {
   test('nothing listens', async () => {
     await expect(
@@ -76,7 +88,7 @@ describe('a server that does not answer', () => {
     await remote.close();
   });
 
-  test('connections are reset: the next statement gets a new one', async () => {
+  test('connections are reset: each fails at most one statement before it is replaced', async () => {
     const { proxy, url } = await throughProxy();
     const remote = await openDatabase({ url }, QUICK);
     closing.push(() => remote.close());
@@ -85,7 +97,7 @@ describe('a server that does not answer', () => {
     await remote.query('SELECT 1');
     proxy.reset();
     await expect(sleeping).rejects.toMatchObject(UNAVAILABLE);
-    await works(remote);
+    await recovers(remote);
   });
 
   test('the answer to an append is lost: the same call again finds what was committed, once', async () => {
@@ -121,7 +133,7 @@ describe('a server that does not answer', () => {
 });
 
 describe('a server that answers with trouble', () => {
-  test('sessions are terminated: in use it is unavailable, idle ones are replaced unnoticed', async () => {
+  test('sessions are terminated: each connection fails at most one statement before it is replaced', async () => {
     const sleeping = database.query('SELECT pg_sleep(0.35)');
     sleeping.catch(() => undefined);
     await works(database);
@@ -129,7 +141,7 @@ describe('a server that answers with trouble', () => {
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${new URL(opened.url).pathname.slice(1)}' AND pid <> pg_backend_pid()`,
     );
     await expect(sleeping).rejects.toMatchObject({ ...UNAVAILABLE, retryAfterSeconds: 1 });
-    await works(database);
+    await recovers(database);
   });
 
   test('a statement that takes too long is stopped and its connection used again', async () => {
