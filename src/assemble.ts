@@ -21,12 +21,14 @@ import { type Core, recordNow } from './service/core.ts';
 import { createServices } from './service/services.ts';
 import { mintToken, parseToken } from './service/token.ts';
 import { openDatabase } from './store/db.ts';
+import { pruneFlights } from './store/flights.ts';
 import { appendUnits } from './store/log.ts';
 import { readRound } from './store/rounds.ts';
 
 const BUILD = 'keytether/0.1.0';
 const DAY_MS = 86_400_000;
-const NAMELESS_MS = 60_000;
+/** How often nameless refusals are written and ended flights forgotten; longer than any request lives. */
+const CHORES_MS = 60_000;
 const SECRET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 export interface Replica {
@@ -88,14 +90,14 @@ export async function startReplica(config: Config): Promise<Replica> {
 
   const http = createHttpServer({ services: services satisfies Services, direct: config.direct });
   const { address, port } = await http.listen(config.port, config.host);
-  const nameless = setInterval(
-    () => void services.flushUnauthenticated().catch(() => {}),
-    NAMELESS_MS,
-  ).unref();
+  const chores = setInterval(() => {
+    services.flushUnauthenticated().catch(() => {});
+    pruneFlights(db, CHORES_MS).catch(() => {});
+  }, CHORES_MS).unref();
 
   let stopped: Promise<void> | undefined;
   async function stop(boundMs: number): Promise<void> {
-    clearInterval(nameless);
+    clearInterval(chores);
     await http.stop(boundMs);
     await services.flushUnauthenticated().catch(() => {});
     await log.close();

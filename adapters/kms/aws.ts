@@ -4,6 +4,7 @@
  *
  * With ambient credentials the SDK reads the environment and the instance's metadata; nothing else here does.
  */
+import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { contextMap } from '../../src/kms/context.ts';
 import type {
@@ -61,6 +62,7 @@ export function createAwsKms(options: { readonly now?: () => number } = {}): Kms
   return {
     provider: 'aws-kms',
     access,
+    prepareAccess: withExternalId,
     parseKeyRef(keyRef) {
       const region = KEY_ARN.exec(keyRef)?.[2];
       if (region === undefined || !REGION.test(region)) throw misconfigured('key-ref');
@@ -231,4 +233,18 @@ function stateOf(state: string | undefined): KeyDescription['state'] {
 
 function misconfigured(detail: string): KmsFailure {
   return new KmsFailure('misconfigured', 'KMS_MISCONFIGURED', { detail });
+}
+
+/**
+ * The external id is ours: unguessable, and another one for each registration. Who could choose it could name the role of another
+ * tenant with that tenant's id (the confused deputy of the IAM User Guide, "Access to AWS accounts owned by third parties").
+ */
+function withExternalId(submitted: unknown): unknown {
+  const credentials = (submitted as { credentials?: { type?: unknown } } | null | undefined)?.credentials;
+  if (credentials?.type !== 'assume-role') return submitted;
+  if ('externalId' in credentials) throw misconfigured('external-id');
+  return {
+    ...(submitted as object),
+    credentials: { ...credentials, externalId: `keytether-${randomUUID()}` },
+  };
 }

@@ -52,6 +52,7 @@ export function createLocalKms(options: {
   return {
     provider: 'local',
     access,
+    prepareAccess: (submitted) => submitted,
     parseKeyRef(keyRef) {
       if (nameOf(keyRef) === undefined) throw misconfigured('key-ref');
       return keyRef;

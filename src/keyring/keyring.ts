@@ -33,7 +33,7 @@ import {
   useFlight,
 } from './flight.ts';
 import { type CommitVerdict, Gate, type GateLimits, type GateResult, type Plan, type Use } from './gate.ts';
-import { planRound, questionOf, type RootFlight, type RotationPolicy } from './plan.ts';
+import { ItemsFailed, planRound, questionOf, type RootFlight, type RotationPolicy } from './plan.ts';
 import type { KeyUse, Released } from './use.ts';
 
 /** Messages under one data key, whatever the policy says: the bound of the log's append function. */
@@ -323,7 +323,14 @@ export function createKeyring(options: KeyringOptions): Keyring {
       });
       later({ kind: 'plain', tenant: request.tenant, rows });
     }
-    if (result.cause instanceof UseFailed && request.items.length > 1) return released(result.cause.opened);
+    const { cause } = result;
+    if (cause instanceof UseFailed && request.items.length > 1) return released(cause.opened);
+    if (cause instanceof ItemsFailed && request.items.length > 1) {
+      return {
+        results: cause.items.map(({ code, detail }) => ({ ok: false, code, detail, leaf: 0 })),
+        records: [],
+      };
+    }
     const retryAfterSeconds =
       result.retryAfterMs === undefined ? undefined : Math.ceil(result.retryAfterMs / 1000);
     throw new ServiceError(result.code, {

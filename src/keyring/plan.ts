@@ -34,7 +34,13 @@ export type ItemPlan =
       readonly keyVersion: number;
       readonly expectHeadGeneration: number | null;
     }
-  | { readonly kind: 'fail'; readonly code: ErrorCode; readonly detail: string };
+  | ItemFailure;
+
+interface ItemFailure {
+  readonly kind: 'fail';
+  readonly code: ErrorCode;
+  readonly detail: string;
+}
 
 /** One flight: the root to unwrap, the way to the customer key that wraps it, and what waits for it. */
 export interface RootFlight extends FlightTarget {
@@ -61,6 +67,25 @@ interface Tools {
   readonly nowMs: number;
 }
 
+/** No item of a request can succeed, which needs no KMS to be known. */
+export class ItemsFailed extends ServiceError {
+  readonly items: readonly ItemFailure[];
+
+  constructor(first: ItemFailure, items: readonly ItemPlan[]) {
+    super(first.code, { detail: first.detail });
+    this.items = items.filter((item) => item.kind === 'fail');
+  }
+}
+
+/** The key that an envelope names; undefined for what is no envelope. */
+function keyIdOf({ envelope }: DecryptItem): Uint8Array | undefined {
+  try {
+    return parseMessage(envelope).keyId;
+  } catch {
+    return undefined;
+  }
+}
+
 /** What one query must bring for these requests. */
 export function questionOf(uses: readonly KeyUse[]): RoundQuestion {
   const scopes = new Set<string>();
@@ -71,8 +96,8 @@ export function questionOf(uses: readonly KeyUse[]): RoundQuestion {
     for (const item of use.items) {
       if (use.operation === 'encrypt') heads.set(`${use.scope}/${item.purpose}`, [use.scope, item.purpose]);
       else {
-        const { keyId } = parseMessage((item as DecryptItem).envelope);
-        keyIds.set(hexOf(keyId), keyId);
+        const keyId = keyIdOf(item as DecryptItem);
+        if (keyId !== undefined) keyIds.set(hexOf(keyId), keyId);
       }
     }
   }
@@ -89,7 +114,7 @@ export function planRound(uses: readonly KeyUse[], round: Round, tools: Tools): 
       const items = planItems(use, scope, round, tools);
       const failed = items.find((item) => item.kind === 'fail');
       if (failed !== undefined && items.every((item) => item.kind === 'fail')) {
-        return { code: failed.code, cause: new ServiceError(failed.code, { detail: failed.detail }) };
+        return { code: failed.code, cause: new ItemsFailed(failed, items) };
       }
       // A scope that wants its own call for each use gets a flight of its own each time.
       const flight = scope.perUse
@@ -160,7 +185,9 @@ function planDecrypt(
   tools: Tools,
 ): ItemPlan {
   const fail = (detail: string): ItemPlan => ({ kind: 'fail', code: 'DECRYPT_FAILED', detail });
-  const row = round.records.get(hexOf(parseMessage(item.envelope).keyId));
+  const keyId = keyIdOf(item);
+  if (keyId === undefined) return { kind: 'fail', code: 'ENVELOPE_MALFORMED', detail: 'header' };
+  const row = round.records.get(hexOf(keyId));
   if (row === undefined) return fail('unknown-key');
   const record = checkRecord(row, use.tenant, tools.recordKeys);
   if (record.kind !== 'data') return fail('not-a-data-key');

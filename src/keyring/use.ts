@@ -17,7 +17,6 @@ export interface EncryptItem extends ItemBinding {
 }
 
 export interface DecryptItem extends ItemBinding {
-  /** A well-formed message. */
   readonly envelope: Uint8Array;
 }
 

@@ -161,7 +161,13 @@ export function createKmsCaller(options: {
       const driver = drivers.get(provider);
       if (!driver) throw invalid([{ path: 'provider', rule: `one of: ${[...drivers.keys()].join(', ')}` }]);
       const errors: { path: string; rule: string }[] = [];
-      const parsed = driver.access.safeParse(access);
+      let prepared = access;
+      try {
+        prepared = driver.prepareAccess(access);
+      } catch {
+        errors.push({ path: 'access', rule: 'names something that the service chooses itself' });
+      }
+      const parsed = driver.access.safeParse(prepared);
       for (const issue of parsed.error?.issues ?? []) {
         const rule =
           issue.code === 'unrecognized_keys' ? 'has a field that this provider does not know' : issue.message;
@@ -170,7 +176,7 @@ export function createKmsCaller(options: {
       const normal = fullKeyRef(driver, keyRef);
       if (normal === undefined) {
         errors.push({
-          path: 'key_ref',
+          path: 'keyRef',
           rule: `the full ${provider} name of a key; aliases are not accepted`,
         });
       }

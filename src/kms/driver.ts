@@ -89,6 +89,11 @@ export interface KmsDriver<Access = unknown> {
   readonly provider: string;
   /** How the key is reached. Parsed values hold no secrets, only their ids; unknown fields are refused. */
   readonly access: z.ZodType<Access>;
+  /**
+   * What a tenant's admin submits, before it is parsed: adds what we choose ourselves, such as the external id of a role, and
+   * throws KMS_MISCONFIGURED for an admin who chooses it.
+   */
+  prepareAccess(submitted: unknown): unknown;
   /** The full vendor name of the key, normalised; throws KMS_MISCONFIGURED for anything else, before any request. */
   parseKeyRef(keyRef: string): string;
   /** Opens a handle without a call to the KMS. The vendor's SDK is loaded on first use. */

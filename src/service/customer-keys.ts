@@ -1,7 +1,7 @@
 /** The tenant's customer keys: registered, proved to work and to refuse, made to wrap a scope's root, switched off. */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { ID_PREFIX } from '../brand.ts';
-import { decodeId, encodeId, newId, ownBytes, sameBytes } from '../crypto/encoding.ts';
+import { decodeId, newId, ownBytes, sameBytes } from '../crypto/encoding.ts';
 import { createKey, openRecordKey } from '../crypto/keys.ts';
 import { tampered } from '../crypto/record-auth.ts';
 import {
@@ -472,9 +472,4 @@ function failedCheck(check: string, answer: Exclude<KmsAnswer<unknown>, { outcom
 
 function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('base64');
-}
-
-/** An external id for a role of the customer: unguessable, ours, one for each registration. */
-export function newExternalId(): string {
-  return encodeId('keytether-', newId());
 }

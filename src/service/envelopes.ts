@@ -77,13 +77,7 @@ export function createEnvelopes(core: Core, keyring: Keyring) {
       scopes.map(([scope, group]) => keyring.use(useOfScope(scope, group))),
     );
     const [first] = ends;
-    if (
-      first?.status === 'rejected' &&
-      ends.every(({ status }) => status === 'rejected') &&
-      codeOf(first.reason) !== 'DECRYPT_FAILED'
-    ) {
-      throw first.reason;
-    }
+    if (first?.status === 'rejected' && ends.every(({ status }) => status === 'rejected')) throw first.reason;
     const byItem = new Map<In, Succeeded<Out> | Failed>();
     const receipts: ReceiptFields[] = [];
     ends.forEach((end, i) => {

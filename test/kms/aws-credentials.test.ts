@@ -130,8 +130,9 @@ describe('AWS access by a role', () => {
       stsEndpoint: url,
       ...change,
     };
-    const checked = caller.checkTarget('aws-kms', keyRef, { region, endpoint: url, credentials });
-    return { tenant: 'ten_a', bindingId: 'ckey_a', version: 1, provider: 'aws-kms', ...checked };
+    // As a binding stores it: a tenant's admin can not choose the external id, see below.
+    const access = JSON.stringify({ region, endpoint: url, credentials });
+    return { tenant: 'ten_a', bindingId: 'ckey_a', version: 1, provider: 'aws-kms', keyRef, access };
   };
   const wrap = (to = target) => caller.wrap(to, new Uint8Array(32), CONTEXT, AGAIN);
 
@@ -142,6 +143,17 @@ describe('AWS access by a role', () => {
     expect(server.log[0]?.principal).toMatch(
       /^arn:aws:sts::\d+:assumed-role\/customer\/keytether-[0-9a-f]{16}$/,
     );
+  });
+
+  test('gets an external id of ours at registration, another one each time, and none of the admin', () => {
+    const { url, region } = server;
+    const role = { type: 'assume-role', roleArn: 'arn:aws:iam::111122223333:role/customer' };
+    const register = (credentials: object) =>
+      JSON.parse(caller.checkTarget('aws-kms', target.keyRef, { region, endpoint: url, credentials }).access);
+    const ids = [register(role), register(role)].map((access) => access.credentials.externalId);
+    expect(ids[0]).toMatch(/^keytether-[0-9a-f-]{36}$/);
+    expect(ids[0]).not.toBe(ids[1]);
+    expect(() => register({ ...role, externalId: EXTERNAL_ID })).toThrow('REQUEST_INVALID');
   });
 
   test('is refused with another external id', async () => {

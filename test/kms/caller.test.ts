@@ -65,6 +65,7 @@ function callerWith(
   const driver: KmsDriver = {
     provider: 'fake',
     access: z.strictObject({ b: z.string().optional(), a: z.number().optional() }),
+    prepareAccess: (submitted) => submitted,
     parseKeyRef(keyRef) {
       if (!keyRef.startsWith('fake://keys/')) throw new KmsFailure('misconfigured', 'KMS_MISCONFIGURED');
       return keyRef.toLowerCase();
@@ -497,12 +498,12 @@ describe('checkTarget', () => {
       'REQUEST_INVALID',
       'access.b',
       'access.a',
-      'key_ref',
+      'keyRef',
     ]);
     expect(problems('fake', KEY_REF, { c: 1 })).toEqual(['REQUEST_INVALID', 'access']);
     expect(problems('fake', KEY_REF, null)).toEqual(['REQUEST_INVALID', 'access']);
     expect(problems('fake', KEY_REF, { b: 'x'.repeat(8192) })).toEqual(['REQUEST_INVALID', 'access']);
-    expect(problems('fake', `fake://keys/${'x'.repeat(1024)}`, {})).toEqual(['REQUEST_INVALID', 'key_ref']);
+    expect(problems('fake', `fake://keys/${'x'.repeat(1024)}`, {})).toEqual(['REQUEST_INVALID', 'keyRef']);
   });
 
   test('never repeats a value that was sent', () => {
