@@ -3,6 +3,8 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { createDrivers } from '../adapters/index.ts';
+import { newEventId } from './audit/leaf.ts';
+import { createUsageLog } from './audit/usage-log.ts';
 import { SYSTEM_TENANT } from './brand.ts';
 import type { Config } from './config.ts';
 import { ownBytes } from './crypto/encoding.ts';
@@ -14,8 +16,6 @@ import { createKeyring } from './keyring/keyring.ts';
 import { newRecordKeyFile, parseRecordKeys } from './keyring/record-keys.ts';
 import { createKmsCaller } from './kms/caller.ts';
 import { KmsFailure } from './kms/driver.ts';
-import { newEventId } from './log/leaf.ts';
-import { createUsageLog } from './log/usage-log.ts';
 import { createCallers } from './service/callers.ts';
 import { type Core, recordNow } from './service/core.ts';
 import { createServices } from './service/services.ts';

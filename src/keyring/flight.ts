@@ -3,6 +3,8 @@
  * with them: open or seal every item, and encode the records that say so.
  */
 import { createHash } from 'node:crypto';
+import { encodeLeaf, eventIdText, type Leaf, type LeafKey, newEventId, type Writer } from '../audit/leaf.ts';
+import { type DurableRecord, Sealed } from '../audit/sealed.ts';
 import { messageContext } from '../crypto/context.ts';
 import { createKey, DATA_KEY_WRAP_ALG, openRecordKey, unwrapDataKey, wrapDataKey } from '../crypto/keys.ts';
 import { open, seal } from '../crypto/message.ts';
@@ -14,8 +16,6 @@ import {
   type RecordKeys,
 } from '../crypto/records.ts';
 import { codeOf, type ErrorCode, ServiceError } from '../errors.ts';
-import { encodeLeaf, eventIdText, type Leaf, type LeafKey, newEventId, type Writer } from '../log/leaf.ts';
-import { type DurableRecord, Sealed } from '../log/sealed.ts';
 import type { LogRow, NewDataKey } from '../store/log.ts';
 import { keyIdText } from './binding.ts';
 import type { KmsOutcome } from './gate.ts';

@@ -2,11 +2,7 @@
  * Who may use which key, when: the freshness gate joined to the database, the customer's KMS and the usage log. Encrypt
  * and decrypt have this one way in, and no key is kept between two requests.
  */
-import { openRecordKey } from '../crypto/keys.ts';
-import type { RecordKeys } from '../crypto/records.ts';
-import { codeOf, type ErrorCode, ServiceError } from '../errors.ts';
-import type { KmsAnswer, KmsCaller } from '../kms/caller.ts';
-import type { Unwrapped } from '../kms/driver.ts';
+
 import {
   encodeLeaf,
   eventIdText,
@@ -15,8 +11,13 @@ import {
   type LeafOutcome,
   newEventId,
   type Writer,
-} from '../log/leaf.ts';
-import type { UsageLog } from '../log/usage-log.ts';
+} from '../audit/leaf.ts';
+import type { UsageLog } from '../audit/usage-log.ts';
+import { openRecordKey } from '../crypto/keys.ts';
+import type { RecordKeys } from '../crypto/records.ts';
+import { codeOf, type ErrorCode, ServiceError } from '../errors.ts';
+import type { KmsAnswer, KmsCaller } from '../kms/caller.ts';
+import type { Unwrapped } from '../kms/driver.ts';
 import type { LogRow, LogUnit } from '../store/log.ts';
 import type { Round, RoundQuestion } from '../store/rounds.ts';
 import { bindingIdText, keyIdText } from './binding.ts';

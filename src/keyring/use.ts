@@ -1,8 +1,9 @@
 /** What goes into the keyring and what comes out. */
+
+import type { Actor } from '../audit/leaf.ts';
+import type { DurableRecord, Sealed } from '../audit/sealed.ts';
 import type { EncryptionContext } from '../crypto/context.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { Actor } from '../log/leaf.ts';
-import type { DurableRecord, Sealed } from '../log/sealed.ts';
 
 interface ItemBinding {
   readonly purpose: string;

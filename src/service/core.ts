@@ -1,8 +1,5 @@
 /** What every service function needs, and the two ways in which an administrator's act reaches database and log. */
-import type { RecordKeys } from '../crypto/records.ts';
-import { ServiceError } from '../errors.ts';
-import { intentUnit } from '../keyring/keyring.ts';
-import type { KmsAnswer, KmsCaller, KmsTarget } from '../kms/caller.ts';
+
 import {
   type Actor,
   encodeLeaf,
@@ -10,9 +7,13 @@ import {
   type LeafBody,
   type LeafKey,
   type Writer,
-} from '../log/leaf.ts';
-import type { DurableRecord } from '../log/sealed.ts';
-import type { UsageLog } from '../log/usage-log.ts';
+} from '../audit/leaf.ts';
+import type { DurableRecord } from '../audit/sealed.ts';
+import type { UsageLog } from '../audit/usage-log.ts';
+import type { RecordKeys } from '../crypto/records.ts';
+import { ServiceError } from '../errors.ts';
+import { intentUnit } from '../keyring/keyring.ts';
+import type { KmsAnswer, KmsCaller, KmsTarget } from '../kms/caller.ts';
 import type { Database, Durability, Transaction } from '../store/db.ts';
 import { appendUnits, type LogRow } from '../store/log.ts';
 import { bumpStateVersion } from '../store/tenants.ts';

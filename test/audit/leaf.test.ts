@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { encodeLeaf, eventIdText, type LeafBody, newEventId } from '../../src/log/leaf.ts';
+import { encodeLeaf, eventIdText, type LeafBody, newEventId } from '../../src/audit/leaf.ts';
 
 const writer = { id: newEventId(), build: 'keytether/test' };
 const tenant = 'ten_a';

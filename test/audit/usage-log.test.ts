@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
+import { newEventId } from '../../src/audit/leaf.ts';
+import { createUsageLog } from '../../src/audit/usage-log.ts';
 import { ServiceError } from '../../src/errors.ts';
-import { newEventId } from '../../src/log/leaf.ts';
-import { createUsageLog } from '../../src/log/usage-log.ts';
 import type { LogUnit, UnitResult } from '../../src/store/log.ts';
 
 function unit(tenant: string, rows = 1): LogUnit {

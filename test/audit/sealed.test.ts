@@ -1,7 +1,7 @@
 import { inspect } from 'node:util';
 import { expect, test } from '@jest/globals';
-import { newEventId } from '../../src/log/leaf.ts';
-import { DurableRecord, durableRecord, Sealed } from '../../src/log/sealed.ts';
+import { newEventId } from '../../src/audit/leaf.ts';
+import { DurableRecord, durableRecord, Sealed } from '../../src/audit/sealed.ts';
 
 const eid = newEventId();
 const record = durableRecord(eid, 7, new Uint8Array(32));
