@@ -3,7 +3,6 @@
  * item is opened or sealed. Every object is authenticated here, before any call, and has to say itself
  * whose it is: a row that was moved, swapped or invented is KEY_RECORD_TAMPERED.
  */
-import { DEFAULT_SCOPE } from '../brand.ts';
 import { sameBytes } from '../crypto/encoding.ts';
 import { parseMessage } from '../crypto/message.ts';
 import { tampered } from '../crypto/record-auth.ts';
@@ -138,10 +137,13 @@ interface ScopePlan {
 function planScope(use: KeyUse, round: Round, { recordKeys }: Tools): ScopePlan {
   const { tenant, scope } = use;
   const row = round.rootHeads.find((each) => each.scope === scope);
-  if (row === undefined)
-    throw new ServiceError('CUSTOMER_KEY_NOT_ACTIVE', {
-      detail: scope === DEFAULT_SCOPE ? 'no-head' : 'no-scope',
-    });
+  if (row === undefined) {
+    // Keys without a root head: somebody took the head away. It must never look like a first use.
+    const used = [...round.heads, ...round.records.values()].some((each) => each.scope === scope);
+    throw used
+      ? tampered('head-missing')
+      : new ServiceError('CUSTOMER_KEY_NOT_ACTIVE', { detail: 'no-head' });
+  }
   const head = checkHead(row, tenant, scope, '', recordKeys);
   if (head.keyId === undefined || head.bindingId === undefined)
     throw new ServiceError('CUSTOMER_KEY_NOT_ACTIVE', { detail: 'no-root' });

@@ -398,6 +398,8 @@ export function createCustomerKeys(core: Core) {
         await proveRoot(binding, await reading(core, call.tenant, (tx) => rootOf(tx, head)));
         await replace(call, 'customer-key.activate', binding, { state: 'active', access }, { scope });
       } else {
+        const keys = await reading(core, call.tenant, (tx) => listKeyRecords(tx, 1, { scope }));
+        if (keys.length > 0) throw tampered('head-missing');
         const root = await createRoot(binding, call.tenant, scope);
         await replace(
           call,
