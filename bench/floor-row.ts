@@ -23,7 +23,7 @@ export async function floorRow(name: string, server: string, connections: number
       path: SAMPLE_PATH,
       headers: SAMPLE_HEADERS,
       body: SAMPLE_REQUEST,
-      expect: '"key_version":1',
+      expect: '"durability":"durable"',
     } as const;
     return await measureRow({
       name,

@@ -32,15 +32,15 @@ function eventNamed(name: string): (line: string) => LoadEvent | undefined {
  */
 export async function runLoad<S>(
   plan: LoadPlan,
-  sample: () => S,
+  sample: () => S | Promise<S>,
 ): Promise<{ result: LoadResult; before: S; after: S }> {
   const child = new Child({ command: process.execPath, args: [MAIN] });
   try {
     child.tell(JSON.stringify(plan));
     await child.line(eventNamed('measuring'), plan.warmupMs + MARGIN_MS);
-    const before = sample();
+    const before = await sample();
     await child.line(eventNamed('measured'), plan.durationMs + MARGIN_MS);
-    const after = sample();
+    const after = await sample();
     const { result } = await child.line(eventNamed('result'), MARGIN_MS);
     if (result === undefined) throw new Error('load generator: no result');
     return { result, before, after };

@@ -21,7 +21,7 @@ export interface RowOptions {
   readonly processes: readonly Measured[];
   readonly itemsPerRequest?: number;
   /** Calls that the KMS has had so far. Read at both ends of the measured window. */
-  readonly kmsCalls?: () => number;
+  readonly kmsCalls?: () => Promise<number>;
 }
 
 /** Name of the load generator among the costs. */
@@ -31,7 +31,7 @@ export const LOAD = 'load';
 export async function measureRow(options: RowOptions): Promise<Row> {
   const { name, plan, processes, itemsPerRequest = 1, kmsCalls } = options;
   const cpu = cpuSampler(processes);
-  const sample = () => ({ cpu: cpu(), calls: kmsCalls?.() });
+  const sample = async () => ({ cpu: cpu(), calls: await kmsCalls?.() });
   const { result, before, after } = await runLoad(plan, sample);
   const spent = cpuBetween(before.cpu, after.cpu);
   const perThousand: Record<string, number> = {};

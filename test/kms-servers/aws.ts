@@ -57,6 +57,8 @@ export interface AwsServer {
   readonly faults: AwsFaults;
   /** Newest last, bounded. */
   readonly log: AwsLogLine[];
+  /** Calls of KMS operations, those that were throttled included. */
+  readonly calls: { count: number };
   close(): Promise<void>;
 }
 
@@ -81,6 +83,7 @@ export async function startAwsServer(
   const keys = createKeys(ACCOUNT, () => faults.propagationMs);
   const sts = createSts(ACCOUNT);
   const log: AwsLogLine[] = [];
+  const calls = { count: 0 };
   const accessKeyId = 'AKIAKEYTETHERTEST001';
   const admits = createRateLimit(faults);
 
@@ -114,6 +117,7 @@ export async function startAwsServer(
   };
 
   const answerKms = (request: IncomingMessage, body: Buffer, response: ServerResponse): void => {
+    calls.count += 1;
     const requestId = randomUUID();
     const operation = String(request.headers['x-amz-target']).replace(/^TrentService\./, '');
     let input: Record<string, unknown> = {};
@@ -212,6 +216,7 @@ export async function startAwsServer(
     sts,
     faults,
     log,
+    calls,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
