@@ -309,6 +309,10 @@ CREATE OR REPLACE FUNCTION keytether.log_append(p_leaves bytea, p_lengths intege
  SECURITY DEFINER
  SET search_path TO 'keytether', 'pg_temp'
  SET lock_timeout TO '1500ms'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
 AS $function$
 #variable_conflict use_variable
 DECLARE
@@ -499,10 +503,9 @@ BEGIN
 
   IF v_effects AND 1 = ANY (p_kinds) THEN
     INSERT INTO flight (tenant_id, intent_eid, intent_index, entry, writer, opened_at)
-      SELECT p_tenants[u.n], v_eids[r.n], indices[r.n], substr(p_entries, (u.n::integer - 1) * 32 + 1, 32), p_writer, v_now
-      FROM unnest(p_kinds) WITH ORDINALITY u (kind, n)
-      JOIN (SELECT unit, min(n)::integer AS n FROM unnest(p_row_unit) WITH ORDINALITY s (unit, n) GROUP BY unit) r ON r.unit = u.n
-      WHERE u.kind = 1 AND verdicts[u.n] = 0 AND NOT v_replay[u.n] AND indices[r.n] IS NOT NULL
+      SELECT p_tenants[r.unit], v_eids[r.n], indices[r.n], substr(p_entries, (r.unit - 1) * 32 + 1, 32), p_writer, v_now
+      FROM (SELECT unit, min(n)::integer AS n FROM unnest(p_row_unit) WITH ORDINALITY s (unit, n) GROUP BY unit) r
+      WHERE p_kinds[r.unit] = 1 AND verdicts[r.unit] = 0 AND NOT v_replay[r.unit] AND indices[r.n] IS NOT NULL
       ON CONFLICT DO NOTHING;
   END IF;
   IF v_effects AND 2 = ANY (p_kinds) THEN
