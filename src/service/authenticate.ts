@@ -49,6 +49,9 @@ interface Waiter {
   settled: boolean;
 }
 
+/** A row of a round that is authentic, or what is wrong with it. */
+type Checked<Row> = { readonly row: Row } | { readonly problem: unknown };
+
 export function createAuthenticator<Row extends PrincipalRow>(
   options: AuthenticatorOptions<Row>,
 ): Authenticator {
@@ -89,7 +92,7 @@ export function createAuthenticator<Row extends PrincipalRow>(
     const [round, ids] = takeRound();
     inFlight = round;
     try {
-      const rows = new Map((await readPrincipals(ids)).map((row) => [row.id, row]));
+      const rows = new Map((await readPrincipals(ids)).map((row) => [row.id, check(row)]));
       for (const waiter of round) judge(waiter, rows.get(waiter.token.principalId));
     } catch (error) {
       const failure =
@@ -119,20 +122,30 @@ export function createAuthenticator<Row extends PrincipalRow>(
     return [round, [...ids]];
   }
 
-  function judge(waiter: Waiter, row: Row | undefined): void {
+  /** A row is shown to be authentic before anything of it is believed: once, however many requests it serves. */
+  function check(row: Row): Checked<Row> {
+    try {
+      verifyPrincipal(row);
+      return { row };
+    } catch (problem) {
+      return { problem };
+    }
+  }
+
+  function judge(waiter: Waiter, checked: Checked<Row> | undefined): void {
     settle(waiter, () => {
       try {
-        waiter.resolve(admit(waiter.token, row));
+        waiter.resolve(admit(waiter.token, checked));
       } catch (error) {
         waiter.reject(error);
       }
     });
   }
 
-  /** The row is shown to be authentic before anything of it is believed. */
-  function admit(token: ParsedToken, row: Row | undefined): Principal {
-    if (row === undefined) throw new ServiceError('UNAUTHENTICATED', { detail: 'unknown' });
-    verifyPrincipal(row);
+  function admit(token: ParsedToken, checked: Checked<Row> | undefined): Principal {
+    if (checked === undefined) throw new ServiceError('UNAUTHENTICATED', { detail: 'unknown' });
+    if ('problem' in checked) throw checked.problem;
+    const { row } = checked;
     const same = row.secretSha256.byteLength === 32 && timingSafeEqual(row.secretSha256, token.secretSha256);
     if (!same) throw new ServiceError('UNAUTHENTICATED', { detail: 'secret' });
     if ((token.kind === 'operator') !== (row.role === 'operator') || token.kind === 'invitation') {
