@@ -60,10 +60,16 @@ export interface RotationPolicy {
   readonly maxMessages: number;
 }
 
-interface Tools {
+interface Given {
   readonly recordKeys: RecordKeys;
   readonly rotation: RotationPolicy;
   readonly nowMs: number;
+}
+
+interface Tools extends Given {
+  /** What was authenticated in this round: many requests use the same few rows. */
+  readonly records: Map<KeyRecordRow, KeyRecord | ServiceError>;
+  readonly heads: Map<HeadRow, StoredHead | ServiceError>;
 }
 
 /** No item of a request can succeed, which needs no KMS to be known. */
@@ -104,7 +110,8 @@ export function questionOf(uses: readonly KeyUse[]): RoundQuestion {
 }
 
 /** Says for each request what to do. Never throws: what goes wrong with one scope or key concerns its requests only. */
-export function planRound(uses: readonly KeyUse[], round: Round, tools: Tools): Plan<RootFlight>[] {
+export function planRound(uses: readonly KeyUse[], round: Round, given: Given): Plan<RootFlight>[] {
+  const tools: Tools = { ...given, records: new Map(), heads: new Map() };
   const scopes = new Map<string, ScopePlan | ServiceError>();
   let alone = 0;
   return uses.map((use) => {
@@ -134,7 +141,7 @@ interface ScopePlan {
   readonly wanted: Map<string, number>;
 }
 
-function planScope(use: KeyUse, round: Round, { recordKeys }: Tools): ScopePlan {
+function planScope(use: KeyUse, round: Round, tools: Tools): ScopePlan {
   const { tenant, scope } = use;
   const row = round.rootHeads.find((each) => each.scope === scope);
   if (row === undefined) {
@@ -144,16 +151,16 @@ function planScope(use: KeyUse, round: Round, { recordKeys }: Tools): ScopePlan 
       ? tampered('head-missing')
       : new ServiceError('CUSTOMER_KEY_NOT_ACTIVE', { detail: 'no-head' });
   }
-  const head = checkHead(row, tenant, scope, '', recordKeys);
+  const head = checkHead(row, tenant, scope, '', tools);
   if (head.keyId === undefined || head.bindingId === undefined)
     throw new ServiceError('CUSTOMER_KEY_NOT_ACTIVE', { detail: 'no-root' });
-  const root = checkRecord(round.records.get(hexOf(head.keyId)), tenant, recordKeys);
+  const root = checkRecord(round.records.get(hexOf(head.keyId)), tenant, tools);
   const wrap = root.wraps[0];
   if (root.kind !== 'root' || root.scope !== scope || root.keyVersion !== head.keyVersion)
     throw tampered('root');
   if (root.mode !== 'one' || wrap === undefined || !sameBytes(wrap.wrapperId, head.bindingId))
     throw tampered('root-wrap');
-  const binding = checkBinding(round, head.bindingId, tenant, recordKeys);
+  const binding = checkBinding(round, head.bindingId, tenant, tools);
   if (binding.state !== 'active') throw new ServiceError('CUSTOMER_KEY_DISABLED', { detail: binding.state });
   const entryName = wrapEntryName(root.keyId, wrap);
   const entry = hexOf(entryName);
@@ -191,7 +198,7 @@ function planDecrypt(
   if (keyId === undefined) return { kind: 'fail', code: 'ENVELOPE_MALFORMED', detail: 'header' };
   const row = round.records.get(hexOf(keyId));
   if (row === undefined) return fail('unknown-key');
-  const record = checkRecord(row, use.tenant, tools.recordKeys);
+  const record = checkRecord(row, use.tenant, tools);
   if (record.kind !== 'data') return fail('not-a-data-key');
   if (record.scope !== use.scope) return fail('other-scope');
   if (record.purpose !== item.purpose) return fail('other-purpose');
@@ -205,11 +212,11 @@ function planEncrypt(item: EncryptItem, use: KeyUse, scope: ScopePlan, round: Ro
   scope.wanted.set(purpose, wanted);
   const row = round.heads.find((each) => each.scope === use.scope && each.purpose === purpose);
   if (row === undefined) return { kind: 'new', purpose, keyVersion: 1, expectHeadGeneration: null };
-  const head = checkHead(row, use.tenant, use.scope, purpose, tools.recordKeys);
+  const head = checkHead(row, use.tenant, use.scope, purpose, tools);
   if (head.keyId === undefined)
     return { kind: 'new', purpose, keyVersion: 1, expectHeadGeneration: head.generation };
   const stored = round.records.get(hexOf(head.keyId));
-  const record = checkRecord(stored, use.tenant, tools.recordKeys);
+  const record = checkRecord(stored, use.tenant, tools);
   if (
     record.kind !== 'data' ||
     record.scope !== use.scope ||
@@ -239,9 +246,9 @@ function checkHead(
   tenant: string,
   scope: string,
   purpose: string,
-  recordKeys: RecordKeys,
+  { heads, recordKeys }: Tools,
 ): StoredHead {
-  const head = verifyHead(row.object, recordKeys);
+  const head = memo(heads, row, () => verifyHead(row.object, recordKeys));
   if (head.tenant !== tenant || head.scope !== scope || head.purpose !== purpose)
     throw tampered('head-moved');
   if (head.generation !== row.generation) throw tampered('head-generation');
@@ -249,8 +256,16 @@ function checkHead(
 }
 
 /** Authenticates a record row; a row that something authentic points to must exist. */
-function checkRecord(row: KeyRecordRow | undefined, tenant: string, recordKeys: RecordKeys): KeyRecord {
+function checkRecord(
+  row: KeyRecordRow | undefined,
+  tenant: string,
+  { records, recordKeys }: Tools,
+): KeyRecord {
   if (row === undefined) throw tampered('record-missing');
+  return memo(records, row, () => authenticRecord(row, tenant, recordKeys));
+}
+
+function authenticRecord(row: KeyRecordRow, tenant: string, recordKeys: RecordKeys): KeyRecord {
   const object = new Uint8Array(row.immutable.length + row.mutable.length);
   object.set(row.immutable);
   object.set(row.mutable, row.immutable.length);
@@ -265,7 +280,7 @@ function checkBinding(
   round: Round,
   bindingId: Uint8Array,
   tenant: string,
-  recordKeys: RecordKeys,
+  { recordKeys }: Tools,
 ): StoredBinding {
   const row = round.bindings.get(hexOf(bindingId));
   if (row === undefined) throw tampered('binding-missing');
@@ -281,7 +296,7 @@ function checkBinding(
 }
 
 /** Computes once per round, failures included. */
-function memo<T>(known: Map<string, T | ServiceError>, name: string, make: () => T): T {
+function memo<K, T>(known: Map<K, T | ServiceError>, name: K, make: () => T): T {
   let value = known.get(name);
   if (value === undefined) {
     try {
