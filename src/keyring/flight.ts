@@ -2,7 +2,7 @@
  * The keys of one flight, from the answer of the customer's KMS to the moment when they are zeroed, and the work that is done
  * with them: open or seal every item, and encode the records that say so.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { encodeLeaf, eventIdText, type Leaf, type LeafKey, newEventId, type Writer } from '../audit/leaf.ts';
 import { type DurableRecord, Sealed } from '../audit/sealed.ts';
 import { messageContext } from '../crypto/context.ts';
@@ -342,5 +342,5 @@ export function released(opened: Opened): Released {
 }
 
 function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('base64');
+  return hash('sha256', bytes, 'base64');
 }
