@@ -39,8 +39,6 @@ export interface Config {
   readonly production: boolean;
   /** The database server's address, or undefined for the embedded engine. */
   readonly databaseUrl: string | undefined;
-  /** The address that migrations use: its login role owns the schema. */
-  readonly migrateUrl: string | undefined;
   readonly connections: number;
   /** Development: database, development KMS, generated secrets. */
   readonly folder: string;
@@ -59,23 +57,14 @@ export interface Config {
   readonly direct: boolean;
 }
 
+type Settings = z.infer<typeof environment>;
+type Environment = Readonly<Record<string, string | undefined>>;
+
 /** Reads and checks the settings. Throws an Error that names the setting and what to do, never its value. */
-export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  const parsed = environment.safeParse(env);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw new Error(`${issue?.path.join('.')}: ${issue?.message}`);
-  }
-  const set = parsed.data;
-  const given = set.DATABASE_URL !== undefined || set.DATABASE_URL_FILE !== undefined;
-  const production = (set.KEYTETHER_MODE ?? (given ? 'production' : 'development')) === 'production';
+export function readConfig(env: Environment): Config {
+  const set = parse(env);
+  const production = isProduction(set);
   const databaseUrl = address('DATABASE_URL', set.DATABASE_URL, set.DATABASE_URL_FILE, production);
-  const migrateUrl = address(
-    'MIGRATE_DATABASE_URL',
-    set.MIGRATE_DATABASE_URL,
-    set.MIGRATE_DATABASE_URL_FILE,
-    production,
-  );
   const folder = resolve(set.KEYTETHER_FOLDER);
   const file = (
     name: 'KEYTETHER_RECORD_KEYS_FILE' | 'KEYTETHER_OPERATOR_TOKEN_FILE',
@@ -97,7 +86,6 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   return {
     production,
     databaseUrl,
-    migrateUrl: migrateUrl ?? databaseUrl,
     connections: set.DATABASE_CONNECTIONS,
     folder,
     host,
@@ -116,6 +104,36 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     direct: set.KEYTETHER_EXPRESS_ONLY === '0',
   };
 }
+
+/**
+ * The address that migrations use: its login role owns the schema. Needs no other setting, so the job that migrates holds no
+ * record key. Throws like {@link readConfig}.
+ */
+export function readMigrateUrl(env: Environment): string {
+  const set = parse(env);
+  const production = isProduction(set);
+  const url =
+    address('MIGRATE_DATABASE_URL', set.MIGRATE_DATABASE_URL, set.MIGRATE_DATABASE_URL_FILE, production) ??
+    address('DATABASE_URL', set.DATABASE_URL, set.DATABASE_URL_FILE, production);
+  if (url === undefined) throw new Error('MIGRATE_DATABASE_URL: set it to the address of the database owner');
+  return url;
+}
+
+function parse(env: Environment): Settings {
+  const parsed = environment.safeParse(env);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new Error(`${issue?.path.join('.')}: ${issue?.message}`);
+}
+
+/** Whoever names a database server means production, unless told. */
+function isProduction(set: Settings): boolean {
+  const given = set.DATABASE_URL !== undefined || set.DATABASE_URL_FILE !== undefined;
+  return (set.KEYTETHER_MODE ?? (given ? 'production' : 'development')) === 'production';
+}
+
+/** The names of all settings, for the page that explains them. */
+export const SETTINGS: readonly string[] = Object.keys(environment.shape);
 
 function address(
   name: string,

@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { keyRefOf, openLocalKeystore } from '../adapters/kms/local/keystore.ts';
 import { apiClient } from './api-client.ts';
 import { makeSecrets, type Replica, startReplica } from './assemble.ts';
-import { type Config, readConfig } from './config.ts';
+import { type Config, readConfig, readMigrateUrl } from './config.ts';
 import { detailOf, journal } from './journal.ts';
 import { onboard } from './onboard.ts';
 import { migrate } from './store/migrate.ts';
@@ -107,10 +107,7 @@ function stopOnSignal(replica: Replica): void {
 }
 
 async function runMigrate(): Promise<void> {
-  const config = readConfig(process.env);
-  if (config.migrateUrl === undefined)
-    throw new Error('MIGRATE_DATABASE_URL: set it to the address of the database owner');
-  const applied = await migrate(config.migrateUrl);
+  const applied = await migrate(readMigrateUrl(process.env));
   say(applied.length === 0 ? 'Nothing to do: the schema is current.' : `Applied ${applied.join(', ')}.`);
 }
 
