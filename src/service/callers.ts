@@ -5,6 +5,7 @@ import { decodeId } from '../crypto/encoding.ts';
 import { type PrincipalFields, principalMac, type RecordKeys, verifyPrincipal } from '../crypto/records.ts';
 import { codeOf, type ErrorCode, ServiceError } from '../errors.ts';
 import type { KeyUse } from '../keyring/use.ts';
+import type { Transaction } from '../store/db.ts';
 import {
   type CallerRow,
   insertPrincipal,
@@ -134,6 +135,14 @@ function recordOf(
   };
 }
 
+/**
+ * Whether the transaction's tenant has, or ever had, an admin. From then on only admins make admins: an invitation that
+ * still worked would be the operator's way to plaintext.
+ */
+async function hasAdmin(tx: Transaction): Promise<boolean> {
+  return (await listPrincipals(tx)).some(({ role }) => role === 'tenant-admin');
+}
+
 export function createCallers(core: Core) {
   /** The current versions of the callers of these uses, or why each may not go on. One query. */
   async function recheck(uses: readonly KeyUse[]): Promise<(number | ErrorCode)[]> {
@@ -176,6 +185,7 @@ export function createCallers(core: Core) {
     recheck,
     newInvitation,
     recordOf,
+    hasAdmin,
 
     async createApiKey(
       call: { principal: Principal; tenant: string; requestId: string },
@@ -233,6 +243,7 @@ export function createCallers(core: Core) {
       const fresh = { name: input.name, role: 'tenant-admin', scopes: [], purposes: [], expiresMs: null };
       const admin = newRow(core, row.tenant, token, fresh);
       await change(core, row.tenant, async (tx) => {
+        if (await hasAdmin(tx)) throw new ServiceError('UNAUTHENTICATED', { detail: 'has-admin' });
         const spent = inState(core, row, 'spent');
         if (!(await setPrincipalState(tx, spent, 'active'))) throw new ServiceError('UNAUTHENTICATED');
         await insertPrincipal(tx, admin);

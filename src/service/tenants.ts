@@ -89,11 +89,12 @@ export function createTenants(core: Core, callers: Callers) {
     suspend: (call: TenantCall) => setState(call, 'suspended', 'tenant.suspend'),
     resume: (call: TenantCall) => setState(call, 'active', 'tenant.resume'),
 
-    /** Another invitation, for when the first was lost. */
+    /** Another invitation, for when the first was lost. CONFLICT once the tenant has an admin. */
     async invite(call: TenantCall) {
       await find(call.tenant);
       const { row, invitation } = callers.newInvitation(call.tenant);
       await change(core, call.tenant, async (tx) => {
+        if (await callers.hasAdmin(tx)) throw new ServiceError('CONFLICT', { detail: 'has-admin' });
         await insertPrincipal(tx, row);
         return [callers.recordOf('invitation.create', row, call.principal, call.requestId)];
       });

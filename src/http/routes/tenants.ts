@@ -66,7 +66,7 @@ export const tenantRoutes: readonly Route[] = [
   route({
     method: 'POST',
     path: '/v1/tenants/{tenant}/invitations',
-    summary: 'Make a new invitation for a tenant admin, when the first was lost',
+    summary: 'Make a new invitation for the first tenant admin, when the first was lost',
     action: 'tenant.invite',
     request: z.strictObject({}),
     response: z.object({ invitation }),
