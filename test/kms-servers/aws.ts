@@ -6,9 +6,11 @@
  * `__type`), AWS STS API reference, IAM user guide "Signature Version 4" (shape of the Authorization header).
  *
  * As a process of its own:
- *     node test/kms-servers/aws.ts --port 0 --keys 4 --latency-ms 20 --rate 500 --rate-by key|account --log-limit 0
+ *     node test/kms-servers/aws.ts --port 0 --keys 4 --latency-ms 20 --rate 500 --rate-by key|account --log-limit 0 --announce
  * prints one JSON line: {"url", "region", "accessKeyId", "secretAccessKey", "keys": [ARN], "role": {"arn", "externalId"}}.
- * Keys are then made, disabled, enabled and so on by the KMS operations themselves.
+ * Keys are then made, disabled, enabled and so on by the KMS operations themselves. With `--announce` it prints one more line
+ * for each successful answer, right after it was handed to the socket: `answered <milliseconds of the machine's monotonic clock> <operation>
+ * <user agent>`.
  */
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -67,9 +69,15 @@ const AUTHORIZATION =
   /^AWS4-HMAC-SHA256 Credential=([A-Z0-9]{16,128})\/\d{8}\/([a-z0-9-]+)\/(kms|sts)\/aws4_request, ?SignedHeaders=([a-z0-9;-]+), ?Signature=[0-9a-f]{64}$/;
 
 export async function startAwsServer(
-  options: { port?: number; region?: string; logLimit?: number } = {},
+  options: {
+    port?: number;
+    region?: string;
+    logLimit?: number;
+    /** Called in the tick of each successful answer of the KMS, after it was handed to the socket. */
+    answered?: (operation: string, userAgent: string) => void;
+  } = {},
 ): Promise<AwsServer> {
-  const { port = 0, region = 'eu-central-1', logLimit = 10_000 } = options;
+  const { port = 0, region = 'eu-central-1', logLimit = 10_000, answered } = options;
   const faults: AwsFaults = {
     latencyMs: 0,
     rate: undefined,
@@ -144,6 +152,7 @@ export async function startAwsServer(
         requestId,
         faults.wire === 'reset',
       );
+      if (status === 200) answered?.(operation, request.headers['user-agent'] ?? '');
     };
     try {
       caller = authenticate(request);
@@ -282,12 +291,17 @@ async function main(): Promise<void> {
       'rate-by': { type: 'string', default: 'account' },
       'propagation-ms': { type: 'string', default: '0' },
       'log-limit': { type: 'string', default: '10000' },
+      announce: { type: 'boolean', default: false },
     },
   });
+  const announce = (operation: string, userAgent: string) => {
+    process.stdout.write(`answered ${Number(process.hrtime.bigint()) / 1e6} ${operation} ${userAgent}\n`);
+  };
   const server = await startAwsServer({
     port: Number(values.port),
     region: values.region,
     logLimit: Number(values['log-limit']),
+    ...(values.announce ? { answered: announce } : {}),
   });
   server.faults.latencyMs = Number(values['latency-ms']);
   server.faults.rate = values.rate === undefined ? undefined : Number(values.rate);

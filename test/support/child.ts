@@ -8,6 +8,8 @@ export interface ChildOptions {
   /** Added to the environment of this process. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Hears every line of standard output, before whoever waits for one. */
+  readonly onLine?: (line: string) => void;
 }
 
 interface Waiter {
@@ -41,7 +43,10 @@ export class Child {
     });
     this.#process.stdin?.on('error', () => undefined);
     if (this.#process.stdout !== null) {
-      createInterface({ input: this.#process.stdout }).on('line', (line) => this.#heard(line));
+      createInterface({ input: this.#process.stdout }).on('line', (line) => {
+        options.onLine?.(line);
+        this.#heard(line);
+      });
     }
     this.#process.stderr?.on('data', (chunk: Buffer) => {
       this.#stderr = (this.#stderr + chunk.toString('utf8')).slice(-STDERR_TAIL);

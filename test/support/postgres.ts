@@ -21,6 +21,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 
 const UNPRIVILEGED = 65534;
+const RESTART_MS = 10_000;
 
 export interface PostgresServer {
   /** Connection string of the superuser `postgres`, without a database name. */
@@ -31,12 +32,20 @@ export interface PostgresServer {
   readonly folder: string;
 }
 
-/** Outlives the run by a moment: when the pipe closes, however the run ended, it stops the server and removes its folder. */
+/**
+ * Outlives the run by a moment: when the pipe closes, however the run ended, it stops the server and removes its folder.
+ * Each line names the postmaster from then on; 0 is none.
+ */
 const WATCHDOG = `
 const { rmSync } = require('node:fs');
-const [pid, folder] = [Number(process.argv[1]), process.argv[2]];
-const signal = (name) => { try { process.kill(pid, name); return true; } catch { return false; } };
-process.stdin.resume().on('end', () => {
+const folder = process.argv[1];
+let [pid, told] = [0, ''];
+const signal = (name) => { try { return pid > 0 && process.kill(pid, name); } catch { return false; } };
+process.stdin.on('data', (chunk) => {
+  const lines = (told + chunk).split('\\n');
+  told = lines.pop();
+  if (lines.length > 0) pid = Number(lines.at(-1));
+}).on('end', () => {
   signal('SIGINT');
   const end = Date.now() + 5000;
   const timer = setInterval(() => {
@@ -48,6 +57,13 @@ process.stdin.resume().on('end', () => {
 });`;
 
 export interface StartedServer extends PostgresServer {
+  /**
+   * SIGKILL to every process of the server in one tick, so that none of them writes anything more. What the operating
+   * system already has stays.
+   */
+  kill(): void;
+  /** Starts a killed server again, same folder and port. Resolves when it has recovered and accepts connections. */
+  restart(): Promise<void>;
   /** Stops the server (fast shutdown, then kill) and removes its folder. */
   stop(): Promise<void>;
 }
@@ -79,24 +95,48 @@ export async function startPostgres(settings: Readonly<Record<string, string>> =
     shared_buffers: '128MB',
     ...settings,
   }).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-  const child = spawn(join(bin, 'postgres'), ['-D', data, ...flags], {
-    ...options,
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  const pid = child.pid;
-  if (pid === undefined) throw new Error('PostgreSQL did not start');
-  const watchdog = spawn(process.execPath, ['-e', WATCHDOG, String(pid), folder], {
+  const watchdog = spawn(process.execPath, ['-e', WATCHDOG, folder], {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   });
   watchdog.unref();
   (watchdog.stdin as Socket).unref();
-  await ready(child);
+  const launch = () => {
+    const child = spawn(join(bin, 'postgres'), ['-D', data, ...flags], {
+      ...options,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    if (child.pid === undefined) throw new Error('PostgreSQL did not start');
+    watchdog.stdin?.write(`${child.pid}\n`);
+    const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    return { child, pid: child.pid, exited };
+  };
+  let running = launch();
+  await ready(running.child);
   return {
     url: `postgres://postgres@127.0.0.1:${port}`,
     port,
-    pid,
+    get pid() {
+      return running.pid;
+    },
     folder,
+    kill() {
+      killWithChildren(running.pid);
+      watchdog.stdin?.write('0\n');
+    },
+    async restart() {
+      await running.exited;
+      // Until the last killed process has let go of the shared memory, a new server refuses to start.
+      for (const end = performance.now() + RESTART_MS; ; ) {
+        running = launch();
+        try {
+          return await ready(running.child);
+        } catch (error) {
+          if (performance.now() > end) throw error;
+        }
+        await new Promise((resume) => setTimeout(resume, 10));
+      }
+    },
     stop: () =>
       new Promise((resolve) => {
         watchdog.ref();
@@ -104,6 +144,28 @@ export async function startPostgres(settings: Readonly<Record<string, string>> =
         watchdog.stdin?.end();
       }),
   };
+}
+
+/** Every process of the server is a child of the postmaster, in a process group of its own. */
+function killWithChildren(pid: number): void {
+  // A stopped postmaster starts no process that the list would lack.
+  process.kill(pid, 'SIGSTOP');
+  for (const each of [...childrenOf(pid), pid]) {
+    try {
+      process.kill(each, 'SIGKILL');
+    } catch {
+      // It ended between the list and the signal.
+    }
+  }
+}
+
+function childrenOf(pid: number): number[] {
+  const list = `/proc/${pid}/task/${pid}/children`;
+  if (existsSync(list)) return readFileSync(list, 'utf8').split(' ').filter(Boolean).map(Number);
+  return execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' })
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/).map(Number))
+    .flatMap(([child = 0, parent]) => (parent === pid ? [child] : []));
 }
 
 /** Resolves when the server says on its error stream that it accepts connections. */
