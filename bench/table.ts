@@ -5,6 +5,8 @@ export interface Ratio {
   readonly name: string;
   /** Undefined where one side was not measured. */
   readonly value: number | undefined;
+  /** What was promised of it, where something was. */
+  readonly atLeast?: number;
   /** True when others were using the machine during one of the two runs. */
   readonly disturbed: boolean;
 }
@@ -113,13 +115,25 @@ function section(title: string, lines: readonly string[]): string[] {
   return lines.length === 0 ? [] : ['', title, ...lines];
 }
 
+function verdict({ value, atLeast }: Ratio): string {
+  if (atLeast === undefined) return '';
+  const target = `target at least ${atLeast} ×`;
+  return value === undefined ? `${target}: not measured` : `${target}: ${value < atLeast ? 'MISSED' : 'met'}`;
+}
+
+/** A ratio with a target, which the report says was met or missed. */
+export function target(atLeast: number, ratio: Ratio): Ratio {
+  return { ...ratio, atLeast };
+}
+
 /** The whole report as text, ending with a line break. */
 export function render(report: Report): string {
   const processes = processesOf(report.rows);
   const header = ['', 'connections', 'per s', 'p50 ms', 'p99 ms', 'errors', 'KMS calls/s'];
-  const ratios = report.ratios.map(({ name, value, disturbed }) => [
-    `  ${name}${disturbed ? ' *' : ''}`,
-    value === undefined ? 'not measured' : `${short(value)} ×`,
+  const ratios = report.ratios.map((ratio) => [
+    `  ${ratio.name}${ratio.disturbed ? ' *' : ''}`,
+    ratio.value === undefined ? 'not measured' : `${short(ratio.value)} ×`,
+    verdict(ratio),
   ]);
   const table = align([
     [...header, ...processes.map((name) => `CPU ${name}`)],

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import type { Row } from '../../bench/row.ts';
-import { cpuRatio, rateRatio, render } from '../../bench/table.ts';
+import { cpuRatio, rateRatio, render, target } from '../../bench/table.ts';
 
 function row(over: Partial<Row>, load: Partial<Row['load']> = {}): Row {
   return {
@@ -68,6 +68,19 @@ describe('report', () => {
   test('a ratio of a disturbed row is marked', () => {
     const ratios = [rateRatio('ours / theirs', row({}), row({ othersCores: 1 }))];
     expect(render({ ...EMPTY, ratios })).toContain('ours / theirs *');
+  });
+
+  test('a target is met, missed or not measured', () => {
+    const slow = row({}, { perSecond: 4_000 });
+    const ratios = [
+      target(2.5, rateRatio('just', row({}), slow)),
+      target(2.6, rateRatio('almost', row({}), slow)),
+      target(1, rateRatio('nothing', row({}), undefined)),
+    ];
+    const lines = render({ ...EMPTY, ratios }).split('\n');
+    expect(lines.find((line) => line.includes('just'))).toMatch(/target at least 2.5 ×: met$/);
+    expect(lines.find((line) => line.includes('almost'))).toMatch(/target at least 2.6 ×: MISSED$/);
+    expect(lines.find((line) => line.includes('nothing'))).toMatch(/target at least 1 ×: not measured$/);
   });
 
   test('failures are spelled out by row', () => {
