@@ -81,7 +81,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       operator: apiClient(url, token),
       kms,
       processes: [
-        { name: 'service', pid: service.pid, tree: false },
+        { name: 'service', pid: service.pid, tree: true },
         { name: 'PostgreSQL', pid: postgres.pid, tree: true },
         { name: 'KMS', pid: kms.pid, tree: false },
       ],

@@ -3,6 +3,7 @@
  * is taken from the environment itself in development only.
  */
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 
@@ -28,6 +29,7 @@ const environment = z.object({
     .string()
     .regex(/^[a-z0-9.-]{1,200}$/)
     .default('keytether.local'),
+  KEYTETHER_WORKERS: z.coerce.number().int().min(1).max(64).optional(),
   KEYTETHER_FLIGHTS_PER_TENANT: count(1, 8, 2),
   KEYTETHER_ROTATE_DAYS: count(1, 3650, 90),
   KEYTETHER_ROTATE_MESSAGES: count(1, 2 ** 32, 2 ** 32),
@@ -53,6 +55,8 @@ export interface Config {
   readonly flightsPerTenant: number;
   readonly rotateDays: number;
   readonly rotateMessages: number;
+  /** Processes that share the port; one replica each. */
+  readonly workers: number;
   /** Whether encrypt and decrypt go in front of Express's router. */
   readonly direct: boolean;
 }
@@ -98,6 +102,8 @@ export function readConfig(env: Environment): Config {
       .map((each) => each.trim())
       .filter((each) => each !== ''),
     logHost: set.KEYTETHER_LOG_HOST,
+    workers:
+      databaseUrl === undefined ? 1 : (set.KEYTETHER_WORKERS ?? (production ? availableParallelism() : 1)),
     flightsPerTenant: set.KEYTETHER_FLIGHTS_PER_TENANT,
     rotateDays: set.KEYTETHER_ROTATE_DAYS,
     rotateMessages: set.KEYTETHER_ROTATE_MESSAGES,

@@ -10,6 +10,7 @@ import { detailOf, journal } from './journal.ts';
 import { onboard } from './onboard.ts';
 import { migrate } from './store/migrate.ts';
 import { type TourKms, tour } from './tour.ts';
+import { isWorker, superviseWorkers } from './workers.ts';
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
@@ -70,6 +71,10 @@ async function firstCommand(config: Config, url: string): Promise<string> {
 async function start(): Promise<void> {
   const config = readConfig(process.env);
   refuseInspection(config);
+  if (config.workers > 1 && !isWorker()) {
+    process.exitCode = await superviseWorkers(config.workers);
+    return;
+  }
   if (!config.production && config.databaseUrl === undefined) await runTour();
   const replica = await startReplica(config);
   stopOnSignal(replica);
