@@ -61,6 +61,8 @@ interface Answer {
 const PATIENCE_MS = 8_000;
 /** Messages under one purpose, so that data keys are made all the time. */
 const PER_PURPOSE = 50;
+/** So that clients leave the processors to those who restart. */
+const AFTER_FAILURE_MS = 30;
 const BATCH = 256;
 const TRIES = 20;
 
@@ -122,7 +124,7 @@ class Tenant {
       const known = this.held[Math.floor(Math.random() * this.held.length)];
       const status =
         turn % 2 === 0 || known === undefined ? await this.#encrypt() : await this.#decrypt(known);
-      if (status !== 200) await pause(status === 0 ? 15 : 5);
+      if (status !== 200) await pause(AFTER_FAILURE_MS);
     }
   }
 

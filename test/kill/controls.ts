@@ -53,7 +53,12 @@ export const GATE_AND_SEAL = [...REVEAL_FIRST, ...FORGE_PROOF];
 export function plant(edits: readonly Edit[]): { tree: string; remove(): void } {
   if (edits.length === 0) throw new Error('nothing to plant');
   const tree = mkdtempSync(join(tmpdir(), 'keytether-mutant-'));
-  const remove = () => rmSync(tree, { recursive: true, force: true });
+  const clear = () => rmSync(tree, { recursive: true, force: true });
+  process.once('exit', clear);
+  const remove = () => {
+    process.off('exit', clear);
+    clear();
+  };
   try {
     for (const part of ['src', 'adapters', 'package.json']) {
       cpSync(join(REPOSITORY, part), join(tree, part), { recursive: true });

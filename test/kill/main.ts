@@ -21,13 +21,18 @@ const { values } = parseArgs({
   },
   allowNegative: true,
 });
-const [kills, controlKills, seed] = [values.kills, values['control-kills'], values.seed].map(Number) as [
-  number,
-  number,
-  number,
-];
+const kills = atLeast('kills', 1);
+const controlKills = atLeast('control-kills', 1);
+const seed = atLeast('seed', 0);
 const say = (line: string) => void process.stdout.write(`${line}\n`);
 const line = (name: string, value: string | number) => say(`${name.padEnd(36)} ${value}`);
+
+function atLeast(name: 'kills' | 'control-kills' | 'seed', least: number): number {
+  const number = Number(values[name]);
+  if (!Number.isInteger(number) || number < least)
+    throw new Error(`--${name}: a whole number from ${least} on`);
+  return number;
+}
 
 function violations(report: RunReport): string[] {
   const { findings, kills: by } = report;

@@ -73,7 +73,12 @@ export async function startWorld(options: WorldOptions): Promise<World> {
 
 async function build(options: WorldOptions, stops: Stop[], close: Stop): Promise<World> {
   const folder = mkdtempSync(join(tmpdir(), 'keytether-kill-'));
-  stops.push(async () => rmSync(folder, { recursive: true, force: true }));
+  const remove = () => rmSync(folder, { recursive: true, force: true });
+  process.once('exit', remove);
+  stops.push(async () => {
+    process.off('exit', remove);
+    remove();
+  });
   const postgres = await startPostgres();
   stops.push(postgres.stop);
   await prepareDatabase(postgres);
