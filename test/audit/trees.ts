@@ -1,4 +1,6 @@
 /** Trees for the tests of the log's formats. */
+import { createPrivateKey } from 'node:crypto';
+import { localSigner, type NoteSigner } from '../../src/audit/note.ts';
 import { nodeHash, type ReadNode } from '../../src/audit/tree.ts';
 
 /** Entries of different lengths, none equal. */
@@ -24,4 +26,11 @@ export function nodesOf(hashes: readonly Uint8Array[]): ReadNode {
 export function bytesOf(bytes: Uint8Array | undefined): Uint8Array {
   if (bytes === undefined) throw new RangeError('there is no such node');
   return bytes;
+}
+
+/** A signer whose key is 32 bytes of this number: no secret, and the same each time. */
+export function testSigner(name: string, number: number): NoteSigner {
+  const seed = Buffer.alloc(32, number);
+  const pkcs8 = Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), seed]);
+  return localSigner(name, createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' }));
 }
