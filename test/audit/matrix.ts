@@ -11,12 +11,12 @@ import { promisify } from 'node:util';
 import { parseCheckpoint, splitNote } from '../../src/audit/note.ts';
 import { encodeProof } from '../../src/audit/proof.ts';
 import { TILE_WIDTH, tilePath, tileReader, widthAt } from '../../src/audit/tiles.ts';
-import { inclusionProof } from '../../src/audit/tree.ts';
+import { consistencyProof, inclusionProof, leafHash, rootOf } from '../../src/audit/tree.ts';
 import { verifyExport } from '../../src/audit/verify.ts';
 import { goProgram, goVersion } from '../support/go-program.ts';
 import { type Files, pack } from './exported.ts';
 import { type Base, DETECTORS, type Detector, keptKey, makeBase, TAMPERS } from './tampers.ts';
-import { bytesOf } from './trees.ts';
+import { bytesOf, leavesOf, nodesOf } from './trees.ts';
 
 const SOURCE = fileURLToPath(new URL('./go/', import.meta.url));
 const execute = promisify(execFile);
@@ -36,7 +36,8 @@ async function run(program: string | undefined, ...args: string[]): Promise<Verd
     return 'accepts';
   } catch (error) {
     // A program that cannot be started, or does not end, has judged nothing.
-    if (typeof (error as { code?: unknown }).code !== 'number') throw error;
+    const { code } = error as { code?: unknown };
+    if (typeof code !== 'number' || code === 3) throw error;
     return 'refuses';
   }
 }
@@ -121,12 +122,56 @@ async function findPrograms(): Promise<Programs> {
   return { go, openssl: openssl === undefined ? undefined : 'openssl' };
 }
 
+/** Every inclusion and consistency proof of the trees of up to 70 leaves, for the `proofs` check. */
+async function smallProofs(): Promise<string> {
+  const hashes = leavesOf(70).map(leafHash);
+  const read = nodesOf(hashes);
+  const line = (...fields: (string | number | Uint8Array)[]) =>
+    fields
+      .map((field) => (field instanceof Uint8Array ? Buffer.from(field).toString('base64') : field))
+      .join(' ');
+  const lines: string[] = [];
+  for (let size = 1; size <= hashes.length; size += 1) {
+    const root = rootOf(hashes.slice(0, size));
+    for (let at = 0; at < size; at += 1) {
+      const leaf = bytesOf(hashes[at]);
+      const older = rootOf(hashes.slice(0, at + 1));
+      lines.push(line('inclusion', at, size, leaf, root, ...(await inclusionProof(at, size, read))));
+      lines.push(
+        line('consistency', at + 1, size, older, root, ...(await consistencyProof(at + 1, size, read))),
+      );
+    }
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+/** Whether golang.org/x/mod/sumdb accepts all of them, and none after a change of the last one. */
+async function checkProofs(go: string | undefined): Promise<boolean> {
+  const folder = mkdtempSync(join(tmpdir(), 'keytether-audit-'));
+  const file = join(folder, 'proofs');
+  try {
+    const proofs = await smallProofs();
+    writeFileSync(file, proofs);
+    const good = await run(go, 'proofs', file);
+    writeFileSync(file, proofs.replace(/inclusion 69 70/, 'inclusion 68 70'));
+    const bad = await run(go, 'proofs', file);
+    const count = proofs.trim().split('\n').length;
+    console.log(
+      `\n${count} proofs of all sizes to 70: ${good ?? 'not run'}; with one changed: ${bad ?? 'not run'}`,
+    );
+    return go === undefined || (good === 'accepts' && bad === 'refuses');
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
 async function main(): Promise<number> {
   const programs = await findPrograms();
+  const proofsHold = await checkProofs(programs.go);
   const base = await makeBase();
   const width = Math.max(...TAMPERS.map(({ name }) => name.length));
   console.log(`\n${''.padEnd(width)}  ${DETECTORS.map((detector) => detector.padEnd(8)).join('  ')}`);
-  let wrong = 0;
+  let wrong = proofsHold ? 0 : 1;
   for (const tamper of TAMPERS) {
     const folder = mkdtempSync(join(tmpdir(), 'keytether-audit-'));
     try {
@@ -143,7 +188,7 @@ async function main(): Promise<number> {
       rmSync(folder, { recursive: true });
     }
   }
-  console.log(wrong === 0 ? '\nas expected' : `\n${wrong} verdicts are not what was expected (marked !)`);
+  console.log(wrong === 0 ? '\nas expected' : `\n${wrong} checks did not go as expected (verdicts marked !)`);
   return wrong === 0 ? 0 : 1;
 }
 

@@ -3,8 +3,9 @@
 //	audit fsck <log folder> <file with the verifier key>       whole log: Tessera's fsck library
 //	audit entry <proof> <entry> <file with the verifier key>   one entry: golang.org/x/mod/sumdb
 //	audit grown <older checkpoint> <log folder> <verifier key> the log contains the older tree: golang.org/x/mod/sumdb
+//	audit proofs <file>                                        proofs, one a line: golang.org/x/mod/sumdb
 //
-// Exit code 0: verified. 1: refused, with the reason on standard error. 2: wrong use.
+// Exit code 0: verified. 1: refused, with the reason on standard error. 3: wrong use.
 package main
 
 import (
@@ -31,12 +32,12 @@ const limit = 2 * time.Minute
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(2, errors.New("which check?"))
+		fail(3, errors.New("which check?"))
 	}
-	checks := map[string]func([]string) error{"fsck": checkLog, "entry": checkEntry, "grown": checkGrown}
+	checks := map[string]func([]string) error{"fsck": checkLog, "entry": checkEntry, "grown": checkGrown, "proofs": checkProofs}
 	check, arguments := checks[os.Args[1]], os.Args[2:]
 	if check == nil {
-		fail(2, errors.New("no such check"))
+		fail(3, errors.New("no such check"))
 	}
 	done := make(chan error, 1)
 	go func() { done <- check(arguments) }()
@@ -147,6 +148,56 @@ func checkGrown(arguments []string) error {
 		return err
 	}
 	return tlog.CheckTree(proof, newer.N, newer.Hash, older.N, older.Hash)
+}
+
+// checkProofs reads lines of kind, two numbers, two hashes and the proof, with a space between any two:
+// inclusion <index> <size> <leaf hash> <root> ..., or consistency <from> <to> <older root> <newer root> ...
+func checkProofs(arguments []string) error {
+	if len(arguments) != 1 {
+		return errors.New("proofs <file>")
+	}
+	file, err := os.ReadFile(arguments[0])
+	if err != nil {
+		return err
+	}
+	count := 0
+	for _, line := range strings.Split(strings.TrimSpace(string(file)), "\n") {
+		if err := checkProof(strings.Fields(line)); err != nil {
+			return fmt.Errorf("%s: %w", line, err)
+		}
+		count++
+	}
+	fmt.Println(count, "proofs")
+	return nil
+}
+
+func checkProof(fields []string) error {
+	if len(fields) < 5 {
+		return errors.New("not a line of five fields")
+	}
+	first, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil {
+		return err
+	}
+	size, err := strconv.ParseInt(fields[2], 10, 64)
+	if err != nil {
+		return err
+	}
+	var hashes []tlog.Hash
+	for _, field := range fields[3:] {
+		hash, err := tlog.ParseHash(field)
+		if err != nil {
+			return err
+		}
+		hashes = append(hashes, hash)
+	}
+	switch fields[0] {
+	case "inclusion":
+		return tlog.CheckRecord(hashes[2:], size, hashes[1], first, hashes[0])
+	case "consistency":
+		return tlog.CheckTree(hashes[2:], size, hashes[1], first, hashes[0])
+	}
+	return errors.New("no such proof")
 }
 
 // folder reads the tiles of a tlog-tiles folder; its paths are those of the checksum database without the tile height.
