@@ -260,6 +260,7 @@ class Records {
       this.#tenant = tn;
       if (typ !== 'log.genesis' || origin !== this.#origin) return 'does not open this log';
     }
+    if (index > 0 && typ === 'log.genesis') return 'opens a log again';
     if (typeof tn !== 'string' || tn !== this.#tenant) return 'is of another tenant';
     if (typeof eid !== 'string' || !SHAPE_OF_EID.test(eid)) return 'has no event id';
     const id = Buffer.from(eid.replaceAll('-', ''), 'hex').toString('latin1');

@@ -152,6 +152,7 @@ describe('records that are no records are refused, whatever is signed', () => {
     ['is not in the canonical form', use.replace('default', '\\u0064efault')],
     ['is not of version keytether.log/1', use.replace('keytether.log/1', 'keytether.log/2')],
     ['is not of version keytether.log/1', '[]'],
+    ['opens a log again', (genesis ?? '').replace(/"eid":"./, '"eid":"f')],
     ['is of another tenant', use.replace('ten_a', 'ten_b')],
     ['has no event id', use.replace(/"eid":"[^"]*",/, '')],
     ['has the event id of an earlier one', uses[0] ?? ''],
