@@ -36,8 +36,8 @@ THE CHECKS
      timeout 600 fsck --ui=false --logtostderr --N=16 --storage_url=file://$PWD/log/ --public_key=log.vkey
 
    It is good when the last line says "Successfully fsck'd log" and nothing says "fsck failed".
-   Read the words, not the exit code: version 1.0.4 exits with 0 in both cases. Without --N=16 it may wait for ever when
-   much is wrong; a timeout is a failure too.
+   Read the words, not the exit code: version 1.0.4 exits with 0 in both cases. It waits for ever when many more files are
+   wrong than --N says; a timeout is a failure.
    It proves: every record stands under the signed root, in this order, and no record below the size is missing.
 
 2. The whole log, with our verifier (one file, Node 22.18 or newer, no packages):

@@ -1,6 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { tarHeader } from '../../src/audit/tar.ts';
 import { type VerifyOptions, verifyExport } from '../../src/audit/verify.ts';
@@ -174,5 +176,47 @@ describe('records that are no records are refused, whatever is signed', () => {
     expect(await verdictOn(use.replace(/"eid":"./, '"eid":"f'), 0)).toContain(
       'record 0 does not open this log',
     );
+  });
+});
+
+describe('the one file', () => {
+  const source = fileURLToPath(new URL('../../src/audit/verify.ts', import.meta.url));
+  const copy = join(folder, 'copied.ts');
+
+  function run(...args: string[]): Promise<{ code: unknown; out: string }> {
+    return new Promise((resolve) => {
+      execFile(process.execPath, [copy, ...args], (error, stdout, stderr) =>
+        resolve({ code: error === null ? 0 : error.code, out: stdout + stderr }),
+      );
+    });
+  }
+
+  test('imports nothing but Node', () => {
+    const modules = [...readFileSync(source, 'utf8').matchAll(/from '([^']+)'/g)].map(([, name]) => name);
+    expect(modules.length).toBeGreaterThan(0);
+    expect(modules.filter((name) => !name?.startsWith('node:'))).toEqual([]);
+  });
+
+  test('runs alone and says by its exit code what it found', async () => {
+    copyFileSync(source, copy);
+    const [archive, key, kept] = ['alone.tar', 'alone.vkey', 'alone.checkpoint'].map((name) =>
+      join(folder, name),
+    );
+    if (archive === undefined || key === undefined || kept === undefined) throw new Error('no names');
+    writeFileSync(archive, pack(base.files));
+    writeFileSync(key, `${keptKey(base).vkey}\n`);
+    writeFileSync(kept, base.kept);
+    const good = await run(archive, '--key', key, '--since', kept);
+    expect(good.code).toBe(0);
+    expect(good.out).toContain('your 300 records are its beginning');
+    expect(good.out).toContain('VERIFIED');
+    writeFileSync(archive, pack(base.files).subarray(0, -2048));
+    const bad = await run(archive, '--key', key);
+    expect(bad.code).toBe(1);
+    expect(bad.out).toContain('FAILED');
+    expect(bad.out).toContain('NOT VERIFIED');
+    for (const args of [[], ['--key'], [archive, '--since'], [archive, '--what', key]]) {
+      expect(await run(...args)).toMatchObject({ code: 1, out: expect.stringContaining('<archive.tar>') });
+    }
   });
 });
