@@ -11,7 +11,7 @@ import { ownBytes } from './crypto/encoding.ts';
 import { createHttpServer } from './http/server.ts';
 import type { Services } from './http/services.ts';
 import { detailOf, journal } from './journal.ts';
-import { DEFAULT_LIMITS } from './keyring/gate.ts';
+import { DEFAULT_LIMITS, Gate } from './keyring/gate.ts';
 import { createKeyring } from './keyring/keyring.ts';
 import { newRecordKeyFile, parseRecordKeys } from './keyring/record-keys.ts';
 import { createKmsCaller } from './kms/caller.ts';
@@ -38,10 +38,18 @@ export interface Replica {
   stop(boundMs?: number): Promise<void>;
 }
 
+/** Parts of a replica that can come from elsewhere. */
+export interface Parts {
+  readonly openDatabase: typeof openDatabase;
+  readonly createDrivers: typeof createDrivers;
+  readonly Gate: typeof Gate;
+}
+
 /** Starts a replica. In development it makes what is missing: folder, database, record key, operator's token. */
-export async function startReplica(config: Config): Promise<Replica> {
+export async function startReplica(config: Config, parts: Partial<Parts> = {}): Promise<Replica> {
+  const use: Parts = { openDatabase, createDrivers, Gate, ...parts };
   if (!config.production) makeSecrets(config);
-  const db = await openDatabase(
+  const db = await use.openDatabase(
     config.databaseUrl === undefined
       ? { folder: join(config.folder, 'database') }
       : { url: config.databaseUrl },
@@ -52,7 +60,7 @@ export async function startReplica(config: Config): Promise<Replica> {
   const writer = { id: newEventId(), build: BUILD };
   const log = createUsageLog({ append: (units) => appendUnits(db, writer.id, units) });
   const kms = createKmsCaller({
-    drivers: createDrivers({
+    drivers: use.createDrivers({
       production: config.production,
       localFolder: config.production ? undefined : join(config.folder, 'kms'),
     }),
@@ -79,6 +87,7 @@ export async function startReplica(config: Config): Promise<Replica> {
     rotation: { maxAgeMs: config.rotateDays * DAY_MS, maxMessages: config.rotateMessages },
     readRound: (tenant, question) => readRound(db, tenant, question),
     recheck: callers.recheck,
+    Gate: use.Gate,
   });
   const services = createServices(core, keyring, callers, ({ requestId, route, code, error }) =>
     journal({ event: 'failure', requestId, route, code, detail: detailOf(error) }),

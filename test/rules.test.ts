@@ -50,7 +50,16 @@ const ROWS: readonly (readonly string[])[] = [
   ['service'],
   ['http'],
 ];
-const TOP = ['config.ts', 'journal.ts', 'api-client.ts', 'onboard.ts', 'tour.ts', 'assemble.ts', 'workers.ts', 'main.ts'];
+const TOP = [
+  'config.ts',
+  'journal.ts',
+  'api-client.ts',
+  'onboard.ts',
+  'tour.ts',
+  'assemble.ts',
+  'workers.ts',
+  'main.ts',
+];
 
 function rowOf(part: string): number {
   const row = ROWS.findIndex((parts) => parts.includes(part));

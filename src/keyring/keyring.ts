@@ -33,7 +33,7 @@ import {
   UseFailed,
   useFlight,
 } from './flight.ts';
-import { type CommitVerdict, Gate, type GateLimits, type GateResult, type Plan, type Use } from './gate.ts';
+import type { CommitVerdict, Gate, GateLimits, GateResult, Plan, Use } from './gate.ts';
 import { ItemsFailed, planRound, questionOf, type RootFlight, type RotationPolicy } from './plan.ts';
 import type { KeyUse, Released } from './use.ts';
 
@@ -54,6 +54,7 @@ export interface KeyringOptions {
    * or the code of the refusal.
    */
   recheck(uses: readonly KeyUse[]): Promise<readonly (number | ErrorCode)[]>;
+  readonly Gate: typeof Gate;
 }
 
 export interface Keyring {
@@ -76,7 +77,7 @@ export function createKeyring(options: KeyringOptions): Keyring {
   const { kms, log, recordKeys, writer, rotation } = options;
   const tools: FlightTools = { writer, recordKeys, now: Date.now };
 
-  const gate: Gate<KeyUse, RootFlight, Intent, KeyAnswer, Opened> = new Gate(
+  const gate: Gate<KeyUse, RootFlight, Intent, KeyAnswer, Opened> = new options.Gate(
     {
       now: () => performance.now(),
       wall: () => Date.now(),

@@ -2,11 +2,10 @@
  * Runs the search over all scenarios (`node explore.ts shipped`) or over all mutants (`node explore.ts mutants`) and prints
  * one JSON line for each. A process of its own, because the search is several times faster outside a test runner.
  */
-import { readFileSync } from 'node:fs';
-import { stripTypeScriptTypes } from 'node:module';
 import { Gate } from '../../src/keyring/gate.ts';
 import { explore, type GateClass, type Scenario } from './explorer.ts';
-import { MUTANTS, type Mutant } from './gate-mutants.ts';
+import { MUTANTS } from './gate-mutants.ts';
+import { mutateGate } from './mutate.ts';
 
 const SCENARIOS: readonly Scenario[] = [
   {
@@ -124,21 +123,6 @@ const SCENARIOS: readonly Scenario[] = [
 ];
 
 const MAX_NODES = 3_000_000;
-const source = readFileSync(new URL('../../src/keyring/gate.ts', import.meta.url), 'utf8');
-
-function replaceOnce(text: string, find: string, replace: string): string {
-  if (text.split(find).length !== 2) throw new Error(`the gate has changed under a mutant: ${find}`);
-  return text.replace(find, () => replace);
-}
-
-/** The shipped class with one piece of its text replaced. */
-function mutate(mutant: Mutant): GateClass {
-  let text = replaceOnce(source, mutant.find, mutant.replace);
-  if (mutant.also !== undefined) text = replaceOnce(text, mutant.also.find, mutant.also.replace);
-  const code = stripTypeScriptTypes(text).replaceAll('export ', '');
-  return new Function(`${code}; return Gate;`)() as GateClass;
-}
-
 /** One scenario after the other; the small ones come first, so that most mutants fall at once. */
 function shipped(): void {
   for (const scenario of SCENARIOS) {
@@ -149,7 +133,7 @@ function shipped(): void {
 
 function mutants(): void {
   for (const mutant of MUTANTS) {
-    const gateClass = mutate(mutant);
+    const gateClass = mutateGate<GateClass>(mutant.also === undefined ? [mutant] : [mutant, mutant.also]);
     let killed = '';
     for (const scenario of SCENARIOS) {
       const found = explore(gateClass, scenario, 60_000);

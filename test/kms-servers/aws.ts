@@ -23,6 +23,8 @@ import { createSts, type Sts, stsError } from './aws-sts.ts';
 /** What goes wrong from now on. Written by tests between calls. */
 export interface AwsFaults {
   latencyMs: number;
+  /** In place of `latencyMs`, for each KMS call: milliseconds before the key's state is read, and from there to the answer. */
+  delays: ((operation: string) => { readonly before: number; readonly after: number }) | undefined;
   /** Calls per second before ThrottlingException; undefined is no limit. */
   rate: number | undefined;
   rateBy: 'key' | 'account';
@@ -80,6 +82,7 @@ export async function startAwsServer(
   const { port = 0, region = 'eu-central-1', logLimit = 10_000, answered } = options;
   const faults: AwsFaults = {
     latencyMs: 0,
+    delays: undefined,
     rate: undefined,
     rateBy: 'account',
     propagationMs: 0,
@@ -124,10 +127,15 @@ export async function startAwsServer(
     return { region: scopeRegion, accessKeyId: id, principal: session.principal };
   };
 
-  const answerKms = (request: IncomingMessage, body: Buffer, response: ServerResponse): void => {
+  const answerKms = (
+    request: IncomingMessage,
+    body: Buffer,
+    response: ServerResponse,
+    afterMs: number,
+  ): void => {
     calls.count += 1;
     const requestId = randomUUID();
-    const operation = String(request.headers['x-amz-target']).replace(/^TrentService\./, '');
+    const operation = operationOf(request);
     let input: Record<string, unknown> = {};
     let caller: Caller | undefined;
     const finish = (status: number, output: object, errorCode: string, keyId: string): void => {
@@ -144,15 +152,13 @@ export async function startAwsServer(
           errorCode,
         });
       }
-      send(
-        response,
-        status,
-        'application/x-amz-json-1.1',
-        JSON.stringify(output),
-        requestId,
-        faults.wire === 'reset',
-      );
-      if (status === 200) answered?.(operation, request.headers['user-agent'] ?? '');
+      const text = JSON.stringify(output);
+      const answer = () => {
+        send(response, status, 'application/x-amz-json-1.1', text, requestId, faults.wire === 'reset');
+        if (status === 200) answered?.(operation, request.headers['user-agent'] ?? '');
+      };
+      if (afterMs > 0) setTimeout(answer, afterMs);
+      else answer();
     };
     try {
       caller = authenticate(request);
@@ -190,12 +196,17 @@ export async function startAwsServer(
     }
   };
 
-  const answer = (request: IncomingMessage, body: Buffer, response: ServerResponse): void => {
+  const answer = (
+    request: IncomingMessage,
+    body: Buffer,
+    response: ServerResponse,
+    afterMs: number,
+  ): void => {
     if (request.method !== 'POST' || request.url !== '/') response.writeHead(404).end();
     else if (request.headers['x-amz-target'] === undefined) answerSts(request, body, response);
     else if (faults.wire === 'html') {
       send(response, 502, 'text/html', '<html><body><h1>502 Bad Gateway</h1></body></html>', '', false);
-    } else if (faults.wire !== 'black-hole') answerKms(request, body, response);
+    } else if (faults.wire !== 'black-hole') answerKms(request, body, response, afterMs);
   };
 
   const server = createServer((request, response) => {
@@ -203,8 +214,12 @@ export async function startAwsServer(
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', () => {
       const body = chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks);
-      if (faults.latencyMs > 0) setTimeout(answer, faults.latencyMs, request, body, response);
-      else answer(request, body, response);
+      const { before, after } = faults.delays?.(operationOf(request)) ?? {
+        before: faults.latencyMs,
+        after: 0,
+      };
+      if (before > 0) setTimeout(answer, before, request, body, response, after);
+      else answer(request, body, response, after);
     });
   });
   const sockets = new Set<Socket>();
@@ -232,6 +247,11 @@ export async function startAwsServer(
         for (const socket of sockets) socket.destroy();
       }),
   };
+}
+
+/** Empty for a call to STS. */
+function operationOf(request: IncomingMessage): string {
+  return String(request.headers['x-amz-target'] ?? '').replace(/^TrentService\./, '');
 }
 
 function send(
