@@ -23,8 +23,15 @@ interface LogEntry {
   readonly leaf: string;
 }
 
-/** Runs the tour and tells it to `say`, line by line. Throws an Error that names the step that failed. */
-export async function tour(operator: ApiClient, kms: TourKms, say: (line: string) => void): Promise<void> {
+/**
+ * Runs the tour and tells it to `say`, line by line. Returns the tenant that it made and its auditor. Throws an Error that names
+ * the step that failed.
+ */
+export async function tour(
+  operator: ApiClient,
+  kms: TourKms,
+  say: (line: string) => void,
+): Promise<{ tenant: string; auditor: ApiClient; service: ApiClient }> {
   const step = (number: number, who: string, what: string) => say(`\n ${number}  ${who.padEnd(9)} ${what}`);
   const shown = (text: string) => say(`              ${text}`);
 
@@ -93,6 +100,7 @@ export async function tour(operator: ApiClient, kms: TourKms, say: (line: string
   const missing = [...theirs].filter((cid) => !mine.includes(cid));
   if (missing.length > 0 || mine.some((cid) => !theirs.has(cid))) throw new Error('the two logs differ');
   shown(`${theirs.size} calls in the customer's own KMS log, each with one intent here, and none besides ✓`);
+  return { tenant, auditor, service };
 }
 
 function lineOf(

@@ -98,7 +98,32 @@ export type LeafBody =
       readonly sc?: string | undefined;
       readonly obj: { readonly typ: string; readonly id: string; readonly h?: string | undefined };
       readonly dtl?: string | undefined;
+    }
+  /**
+   * Somebody compared this log with the customer's own KMS log and states the result; the service did not check it. Times are
+   * microseconds since 1970, `h` is the SHA-256 of an input file, base64.
+   */
+  | {
+      readonly typ: 'recon.result';
+      readonly act: Actor;
+      readonly req: string;
+      readonly win: ReconInterval;
+      readonly gaps: readonly ReconInterval[];
+      readonly n: ReconCounts;
+      readonly src: readonly { readonly side: 'ours' | 'theirs'; readonly h: string; readonly len: number }[];
     };
+
+export interface ReconInterval {
+  readonly from: number;
+  readonly until: number;
+}
+
+/** Calls of ours and events of theirs by class, as `src/reconcile/reconcile.ts` names them. */
+export interface ReconCounts {
+  readonly ours: Readonly<Record<string, number>>;
+  readonly theirs: Readonly<Record<string, number>>;
+  readonly malformed: number;
+}
 
 /** The process that writes. */
 export interface Writer {

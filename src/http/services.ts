@@ -7,6 +7,7 @@
  * does not find one *in this tenant* throws NOT_FOUND, whatever the reason.
  */
 import type { ErrorCode } from '../errors.ts';
+import type { ReconciliationSummary } from '../reconcile/summary.ts';
 import type { Action, Principal, Role } from '../service/authorize.ts';
 import type { ParsedToken } from '../service/token.ts';
 
@@ -218,4 +219,6 @@ export interface Services {
   decryptBatch(call: Call, items: readonly (Decrypt & { reference: string })[]): Promise<Batch<Decrypted>>;
 
   readLog(call: Call, page: { from: number; limit: number }): Promise<LogPage>;
+  /** Appends the statement to the tenant's log, as its caller's: nothing of it is checked. */
+  recordReconciliation(call: Call, result: ReconciliationSummary): Promise<Receipt>;
 }

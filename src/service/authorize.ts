@@ -58,6 +58,7 @@ const RULES = {
   'envelope.encrypt': rule(SERVICE, { data: true }),
   'envelope.decrypt': rule(SERVICE, { data: true }),
   'log.read': rule(READERS, { whileSuspended: true }),
+  'log.reconcile': rule(READERS, { whileSuspended: true }),
 } as const satisfies Record<string, Rule>;
 
 export type Action = keyof typeof RULES;

@@ -82,9 +82,11 @@ function rowOf(core: Core, tenant: string, body: LeafBody): LogRow {
   return { eid, leaf: bytes, guarded: false };
 }
 
-/** Appends one record on its own and waits until it is durable. */
-export async function recordNow(core: Core, tenant: string, body: LeafBody): Promise<void> {
-  await core.log.append({ kind: 'plain', tenant, rows: [rowOf(core, tenant, body)] });
+/** Appends one record on its own, waits until it is durable, and tells where it stands. */
+export async function recordNow(core: Core, tenant: string, body: LeafBody): Promise<ReceiptFields> {
+  const { records } = await core.log.append({ kind: 'plain', tenant, rows: [rowOf(core, tenant, body)] });
+  if (records[0] === undefined) throw new ServiceError('INTERNAL', { detail: 'no-record' });
+  return receiptOf(core, tenant, records[0]);
 }
 
 /** Reads only; takes no lock of the log. */

@@ -3,6 +3,7 @@ import { SYSTEM_TENANT } from '../brand.ts';
 import { parseMessage } from '../crypto/message.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Keyring } from '../keyring/keyring.ts';
+import type { ReconciliationSummary } from '../reconcile/summary.ts';
 import { readEntries, readHead } from '../store/log.ts';
 import { readPrincipals } from '../store/principals.ts';
 import { createAuthenticator } from './authenticate.ts';
@@ -100,6 +101,25 @@ export function createServices(core: Core, keyring: Keyring, callers: Callers, r
     disableCustomerKey: customerKeys.disable,
 
     ...envelopes,
+
+    async recordReconciliation(
+      call: { principal: Principal; tenant: string; requestId: string },
+      { window, gaps, counts, inputs }: ReconciliationSummary,
+    ) {
+      const micros = (at: { readonly from: string; readonly until: string }) => ({
+        from: Date.parse(at.from) * 1000,
+        until: Date.parse(at.until) * 1000,
+      });
+      return recordNow(core, call.tenant, {
+        typ: 'recon.result',
+        act: actorOf(call.principal),
+        req: call.requestId,
+        win: micros(window),
+        gaps: gaps.map(micros),
+        n: counts,
+        src: inputs.map(({ side, sha256, bytes }) => ({ side, h: sha256, len: bytes })),
+      });
+    },
 
     async readLog(call: { tenant: string }, page: { from: number; limit: number }) {
       return reading(core, call.tenant, async (tx) => {

@@ -231,6 +231,7 @@ export function createFakeServices(): FakeServices {
       }));
       return { origin: 'log.test/audit/x', size: from + 3, root: receipt().leafHash, entries };
     },
+    recordReconciliation: async () => receipt(),
   };
 
   const fake: FakeServices = Object.assign(

@@ -7,6 +7,7 @@ import { ROUTES } from '../../src/http/routes/index.ts';
 import { mintToken } from '../../src/service/token.ts';
 import { KEY_ID, OTHER, OWN, UNKNOWN } from './fake-services.ts';
 import { type Listening, listen } from './listen.ts';
+import { RECONCILED } from './reconciled.ts';
 
 const CALLERS = ['operator', 'tenant-admin', 'service', 'auditor', 'nobody'] as const;
 type Caller = (typeof CALLERS)[number];
@@ -18,6 +19,7 @@ type Row = Record<Caller, string>;
 const OPERATOR_ONLY: Row = row('201', '403', '403', '403');
 const ADMIN_WRITES: Row = row('403 403 403', '201 404 404', '403 404 404', '403 404 404');
 const ADMIN_ACTS: Row = row('403 403 403', '200 404 404', '403 404 404', '403 404 404');
+const READERS_WRITE: Row = row('403 403 403', '201 404 404', '403 404 404', '201 404 404');
 const READERS: Row = row('403 403 403', '200 404 404', '403 404 404', '200 404 404');
 const SERVICES: Row = row('403 403 403', '403 404 404', '200 404 404', '403 404 404');
 const OPERATOR_ACTS: Row = row('200 200 404', '403 404 404', '403 404 404', '403 404 404');
@@ -51,6 +53,7 @@ const EXPECTED: Record<string, Row> = {
   'POST /v1/tenants/{tenant}/encrypt/batch': SERVICES,
   'POST /v1/tenants/{tenant}/decrypt/batch': SERVICES,
   'GET /v1/tenants/{tenant}/log': READERS,
+  'POST /v1/tenants/{tenant}/log/reconciliations': READERS_WRITE,
 };
 
 /** What stays possible while the tenant is suspended, for the roles that may do it at all. */
@@ -62,6 +65,7 @@ const WHILE_SUSPENDED = new Set([
   'GET /v1/tenants/{tenant}/customer-keys/{id}',
   'POST /v1/tenants/{tenant}/customer-keys/{id}/disable',
   'GET /v1/tenants/{tenant}/log',
+  'POST /v1/tenants/{tenant}/log/reconciliations',
 ]);
 
 const ENVELOPE = Buffer.from('8e4b544d00', 'hex').toString('base64');
@@ -76,6 +80,7 @@ const BODIES: Record<string, unknown> = {
   'POST /v1/tenants/{tenant}/decrypt/batch': {
     items: [{ reference: 'a', envelope: ENVELOPE, purpose: 'notes' }],
   },
+  'POST /v1/tenants/{tenant}/log/reconciliations': RECONCILED,
 };
 const CODE: Record<string, string> = { 401: 'UNAUTHENTICATED', 403: 'FORBIDDEN', 404: 'NOT_FOUND' };
 

@@ -1,6 +1,9 @@
 /** The tenant's usage log, in the exact bytes that were hashed. */
 import { z } from 'zod';
+import { OUR_CLASSES, THEIR_CLASSES } from '../../reconcile/classes.ts';
+import { isBase64 } from '../base64.ts';
 import { type Route, route } from '../route.ts';
+import { receipt, time } from '../schema.ts';
 
 const MAX_PAGE = 1_000;
 const DEFAULT_PAGE = 100;
@@ -8,6 +11,47 @@ const DEFAULT_PAGE = 100;
 function digits(longest: number) {
   return z.string().regex(new RegExp(`^(?:0|[1-9][0-9]{0,${longest - 1}})$`));
 }
+
+const MAX_INPUTS = 32;
+const MAX_GAPS = 32;
+
+const count = z.int().nonnegative();
+const interval = z
+  .strictObject({ from: time, until: time })
+  .refine(({ from, until }) => Date.parse(from) <= Date.parse(until), {
+    params: { rule: 'must not end before it begins' },
+  });
+
+function counts<const Names extends readonly string[]>(names: Names) {
+  return z.strictObject(
+    Object.fromEntries(names.map((name) => [name, count])) as Record<Names[number], typeof count>,
+  );
+}
+
+const reconciled = z.strictObject({
+  window: interval.meta({ description: 'The time that both logs cover.' }),
+  gaps: z.array(interval).max(MAX_GAPS).default([]).meta({ description: 'Holes in that time.' }),
+  counts: z.strictObject({
+    ours: counts(OUR_CLASSES),
+    theirs: counts(THEIR_CLASSES),
+    malformed: count,
+  }),
+  inputs: z
+    .array(
+      z.strictObject({
+        side: z.enum(['ours', 'theirs']),
+        sha256: z
+          .string()
+          .refine((text) => isBase64(text) && /^.{43}=$/.test(text), {
+            params: { rule: 'must be canonical padded base64 of 32 bytes' },
+          })
+          .meta({ contentEncoding: 'base64', description: 'SHA-256 of the file.' }),
+        bytes: count,
+      }),
+    )
+    .min(1)
+    .max(MAX_INPUTS),
+});
 
 export const logRoutes: readonly Route[] = [
   route({
@@ -38,5 +82,19 @@ export const logRoutes: readonly Route[] = [
     status: 200,
     codes: ['LOG_UNAVAILABLE'],
     handle: async ({ services, call, query }) => ({ body: await services.readLog(call, query) }),
+  }),
+  route({
+    method: 'POST',
+    path: '/v1/tenants/{tenant}/log/reconciliations',
+    summary: 'Record the result of a comparison of this log with the customer’s own KMS log',
+    action: 'log.reconcile',
+    request: reconciled,
+    response: z.object({ receipt }),
+    status: 201,
+    codes: ['LOG_UNAVAILABLE'],
+    handle: async ({ services, call, body }) => {
+      const receipt = await services.recordReconciliation(call, body);
+      return { body: { receipt }, receipt };
+    },
   }),
 ];
