@@ -235,15 +235,23 @@ function distinct(events: readonly KmsEvent[]): {
 } {
   const known = new Map<string, string>();
   const sorted = { first: [] as KmsEvent[], again: [] as KmsEvent[], changed: [] as KmsEvent[] };
-  for (const event of [...events].sort((a, b) => a.at - b.at)) {
-    const { position: _, ...said } = event;
-    const contents = JSON.stringify(said);
+  for (const { event, contents } of ordered(events)) {
     const id = event.id === '' ? contents : event.id;
     const before = known.get(id);
     if (before === undefined) known.set(id, contents);
     sorted[before === undefined ? 'first' : before === contents ? 'again' : 'changed'].push(event);
   }
   return sorted;
+}
+
+/** By time, and by contents within it, so that the order of the files changes nothing. */
+function ordered(events: readonly KmsEvent[]): { event: KmsEvent; contents: string }[] {
+  return events
+    .map((event) => {
+      const { position: _, ...said } = event;
+      return { event, contents: JSON.stringify(said) };
+    })
+    .sort((a, b) => a.event.at - b.event.at || (a.contents < b.contents ? -1 : 1));
 }
 
 function suggest(

@@ -49,9 +49,9 @@ export const vaultLog: VendorLog = {
     return theirs !== '' && (name === theirs || name.endsWith(`/${theirs}`));
   },
   parse(input, bytes) {
-    const calls = new Map<string, KmsEvent & { readonly answered: boolean }>();
+    const events: KmsEvent[] = [];
+    const asked: KmsEvent[] = [];
     const logging: LoggingChange[] = [];
-    const seen: KmsEvent[] = [];
     let unrelated = 0;
     const { malformed } = eachRecord(readRecords(input, bytes), record, (one, position) => {
       const change = loggingOf(one);
@@ -61,21 +61,15 @@ export const vaultLog: VendorLog = {
         unrelated += 1;
         return;
       }
-      const answered = one.type === 'response';
-      const event = { ...eventOf(one, target), position, answered };
-      const known = calls.get(one.request.id);
-      if (known === undefined || (answered && !known.answered)) calls.set(one.request.id, event);
-      // The same entry again: a copy, or the id used twice. The matching decides.
-      else if (known.answered === answered) seen.push(withoutMark(event));
+      const event = { ...eventOf(one, target), position };
+      (one.type === 'response' ? events : asked).push(event);
     });
-    const events = [...calls.values()].map(withoutMark);
-    return { events: [...events, ...seen], malformed, unrelated, logging };
+    // A request entry counts only where no response entry tells more of the same call.
+    const answered = new Set(events.map(({ id }) => id));
+    events.push(...asked.filter(({ id }) => !answered.has(id)));
+    return { events, malformed, unrelated, logging };
   },
 };
-
-function withoutMark({ answered: _, ...event }: KmsEvent & { readonly answered: boolean }): KmsEvent {
-  return event;
-}
 
 interface Target {
   readonly key: string;
