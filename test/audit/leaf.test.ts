@@ -53,6 +53,15 @@ const BODIES: readonly LeafBody[] = [
     sc: 'default',
     obj: { typ: 'root', id: 'key_r', h: 'AAAA' },
   },
+  {
+    typ: 'recon.result',
+    act: { id: 'prn_a', role: 'auditor' },
+    req: 'r',
+    win: { from: 1_700_000_000_000_000, until: 1_700_000_000_000_001 },
+    gaps: [{ from: 1_700_000_000_000_000, until: 1_700_000_000_000_000 }],
+    n: { ours: { matched: 3, 'ours-only': 0 }, theirs: { matched: 3, 'theirs-only': 1 }, malformed: 0 },
+    src: [{ side: 'theirs', h: 'AAAA', len: 17 }],
+  },
 ];
 
 /** RFC 8785 for the values that a leaf may hold: names in the order of their UTF-16 units, no white space. */
