@@ -11,10 +11,10 @@ export interface TourKms {
   readonly provider: string;
   readonly keyRef: string;
   readonly access: object;
-  switchOff(): void;
-  switchOn(): void;
+  switchOff(): void | Promise<void>;
+  switchOn(): void | Promise<void>;
   /** The correlation ids in the KMS's own log of use, in order. */
-  log(): readonly string[];
+  log(): readonly string[] | Promise<readonly string[]>;
 }
 
 interface LogEntry {
@@ -67,7 +67,7 @@ export async function tour(
   await opens();
 
   step(4, 'customer', 'switches the key off, in their own KMS');
-  kms.switchOff();
+  await kms.switchOff();
 
   step(5, 'service', 'decrypts the same envelope');
   const refused = await decrypt();
@@ -76,7 +76,7 @@ export async function tour(
   shown(`     fault: ${refused.body.fault} · retryable: ${refused.body.retryable} · ${refused.body.action}`);
 
   step(6, 'customer', 'switches the key on again');
-  kms.switchOn();
+  await kms.switchOn();
   step(7, 'service', 'decrypts');
   await opens();
 
@@ -96,7 +96,7 @@ export async function tour(
   const mine = leaves
     .filter(({ leaf }) => leaf.typ === 'kms.intent')
     .map(({ leaf }) => leaf.kms.cid as string);
-  const theirs = new Set(kms.log());
+  const theirs = new Set(await kms.log());
   const missing = [...theirs].filter((cid) => !mine.includes(cid));
   if (missing.length > 0 || mine.some((cid) => !theirs.has(cid))) throw new Error('the two logs differ');
   shown(`${theirs.size} calls in the customer's own KMS log, each with one intent here, and none besides ✓`);

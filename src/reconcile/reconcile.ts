@@ -95,13 +95,20 @@ export function reconcile(
     const withoutRid = uses.filter(
       (event) => !pair(event, event.rid === undefined ? undefined : byRid.get(event.rid)),
     );
-    const withoutCid = withoutRid.filter(
+    // Of several with one correlation id the one that was not denied is the call; a denied one is an attempt before it.
+    const byWeight = withoutRid.sort(
+      (a, b) => Number(a.outcome === 'denied') - Number(b.outcome === 'denied'),
+    );
+    const withoutCid = byWeight.filter(
       (event) => !pair(event, event.cid === undefined ? undefined : byCid.get(event.cid)),
     );
     for (const event of withoutCid) {
       const known = event.cid === undefined ? undefined : taken.get(event.cid);
-      if (known && isRead(known) && event.op === 'describe' && log.sameKey(known.key, event.key))
+      const same = known && sameOperation(known, event) && log.sameKey(known.key, event.key);
+      if (same && event.op === 'describe')
         add('matched', { theirs: event, reason: 'another read of the same check' });
+      else if (same && event.outcome === 'denied')
+        add('matched', { theirs: event, reason: 'a denied attempt of the same call' });
       else if (event.op === 'describe' && event.cid === undefined) {
         add('management', { theirs: event, reason: event.name });
         unread.push(event);

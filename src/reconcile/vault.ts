@@ -27,7 +27,6 @@ const record = z.looseObject({
     path: text.default(''),
     mount_point: text.nullish(),
     mount_type: text.nullish(),
-    namespace: z.looseObject({ path: text.nullish() }).nullish(),
     headers: z.record(z.string(), z.unknown()).nullish(),
     data: z.record(z.string(), z.unknown()).nullish(),
   }),
@@ -40,14 +39,11 @@ const VERBS =
 
 export const vaultLog: VendorLog = {
   vendor: 'vault',
-  provider: 'vault-transit',
+  provider: 'vault',
   lagMs: 0,
   synchronous: true,
   denialsMayBeElsewhere: false,
-  sameKey: (ours, theirs) => {
-    const name = keyName(ours);
-    return theirs !== '' && (name === theirs || name.endsWith(`/${theirs}`));
-  },
+  sameKey: (ours, theirs) => theirs !== '' && keyName(ours) === theirs,
   parse(input, bytes) {
     const events: KmsEvent[] = [];
     const asked: KmsEvent[] = [];
@@ -84,8 +80,7 @@ function targetOf({ request }: AuditEntry): Target | undefined {
   if (match === null) return undefined;
   const [, mount = '', verb = '', name = '', rest = ''] = match;
   if (!request.mount_type && mount.startsWith('sys')) return undefined;
-  const namespace = request.namespace?.path?.replace(/\/$/, '') ?? '';
-  return { key: `${namespace === '' ? '' : `${namespace}/`}${mount}/keys/${name}`, verb, rest };
+  return { key: `${mount}/keys/${name}`, verb, rest };
 }
 
 function eventOf(one: AuditEntry, { key, verb, rest }: Target): Omit<KmsEvent, 'position'> {
@@ -105,9 +100,12 @@ function eventOf(one: AuditEntry, { key, verb, rest }: Target): Omit<KmsEvent, '
   };
 }
 
-/** `…/keys/name` of a key reference, which may start with an address or the API's version. */
+/**
+ * `<mount>/keys/<name>` of a key reference `https://host/v1/<mount>/keys/<name>`. The namespace is neither in it nor compared: the
+ * same mount and name in another namespace counts as the same key, which can only alarm too much.
+ */
 function keyName(reference: string): string {
-  return reference.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/]*\//, '').replace(/^v1\//, '');
+  return reference.replace(/^https?:\/\/[^/]*\/v1\//, '');
 }
 
 function operationOf(operation: string, verb: string, rest: string): Operation {

@@ -195,7 +195,7 @@ const azure: Shape = {
 
 const vault: Shape = {
   vendor: 'vault',
-  provider: 'vault-transit',
+  provider: 'vault',
   key: 'https://vault.example:8200/v1/transit/keys/acme',
   otherKey: 'https://vault.example:8200/v1/transit/keys/acme-two',
   principal: 'entity-1',

@@ -53,6 +53,15 @@ describe.each(SHAPES.map((shape) => [shape.vendor, shape] as const))('%s', (_ven
     );
   });
 
+  test('a denied attempt with the id of a call, before or after it, belongs to that call', () => {
+    for (const shift of [-300, 300]) {
+      const denied: Call = { ...call(10), rid: 'denied-1', outcome: 'denied', at: call(10).at + shift };
+      const result = compare(shape, leaves, file([...calls, denied]));
+      expect(call(10).outcome).toBe('ok');
+      expect(counts(result)).toEqual({ ours: { matched: COUNT }, theirs: { matched: COUNT + 1 } });
+    }
+  });
+
   test('a use of another key is no matter of ours', () => {
     const result = compare(shape, leaves, file([...calls, { ...rogue, key: shape.otherKey }]));
     expect(counts(result).theirs).toEqual({ matched: COUNT, 'other-keys': 1 });
@@ -306,6 +315,14 @@ describe('what each vendor adds', () => {
     };
     const result = compare(gcp, leavesFor(gcp, 5), gcp.file([...recordsFor(gcp, 5), rotation]));
     expect(counts(result).theirs).toEqual({ matched: 5, provider: 1 });
+  });
+
+  test('Vault: a mount that only ends alike is another key', () => {
+    const vault = shapeOf('vault');
+    const text = (mount: string) =>
+      vault.file(recordsFor(vault, 1)).replaceAll('"path":"transit/', `"path":"${mount}/`);
+    expect(compare(vault, leavesFor(vault, 1), text('eu/transit')).findings[0]?.differs).toEqual(['key']);
+    expect(compare(vault, leavesFor(vault, 1), text('transit')).findings[0]?.differs).toEqual([]);
   });
 
   test('Vault: a batch under one id is a conflict, since one call of ours carries one key', () => {
