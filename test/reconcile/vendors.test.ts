@@ -1,6 +1,7 @@
 /** Every vendor's documented shape, with the same faults. */
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from '@jest/globals';
+import { createDrivers } from '../../adapters/index.ts';
 import { VENDOR_LOGS } from '../../src/reconcile/vendors.ts';
 import { bytesOf, compare, counts } from './compare.ts';
 import { type Call, callsOf, leavesOf, NOW, SHAPES, type Shape, START } from './scenario.ts';
@@ -199,6 +200,12 @@ describe.each(SHAPES.map((shape) => [shape.vendor, shape] as const))('%s', (_ven
     expect(counts(result).ours).toEqual({ 'not-coverable': COUNT });
     expect(result.clean).toBe(false);
   });
+});
+
+test('every KMS that this build can reach has a reader of its log, under the provider name of our leaves', () => {
+  const providers = [...createDrivers({ production: false, localFolder: 'unused' }).keys()];
+  const readable = Object.values(VENDOR_LOGS).map(({ provider }) => provider);
+  expect(readable).toEqual(expect.arrayContaining(providers));
 });
 
 describe('what each vendor adds', () => {
