@@ -17,15 +17,10 @@ import type {
 import { KmsFailure } from '../../src/kms/driver.ts';
 import { classify } from './aws/classify.ts';
 import { type ClientSettings, createClient } from './aws/client.ts';
-import {
-  type AwsCredentials,
-  ambient,
-  type CredentialSource,
-  createCredentialSource,
-  readStatic,
-} from './aws/credentials.ts';
+import { type AwsCredentials, ambient, createCredentialSource, readStatic } from './aws/credentials.ts';
 import { type Assume, createRole, externalIdCheck } from './aws/role.ts';
 import { createTransport, type TransportOptions } from './aws/transport.ts';
+import type { SessionSource } from './session.ts';
 
 const REGION = /^[a-z]{2}(-[a-z]+)+-\d$/;
 const KEY_ARN =
@@ -103,7 +98,7 @@ function openHandle(options: {
   readonly sdk: typeof import('@aws-sdk/client-kms');
   readonly keyRef: string;
   readonly settings: ClientSettings;
-  readonly source: CredentialSource;
+  readonly source: SessionSource<AwsCredentials>;
   readonly assume: Assume | undefined;
 }): CustomerKeyHandle {
   const { sdk, keyRef, settings, source, assume } = options;

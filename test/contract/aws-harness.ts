@@ -22,14 +22,16 @@ export const HOSTILE_ARNS = [
 ];
 
 export const AWS_SOURCES = [
-  '',
-  '/classify',
-  '/client',
-  '/credentials',
-  '/plaintext',
-  '/role',
-  '/transport',
-].map((part) => `adapters/kms/aws${part}.ts`);
+  'aws',
+  'aws/classify',
+  'aws/client',
+  'aws/credentials',
+  'aws/role',
+  'aws/transport',
+  'http',
+  'secret-json',
+  'session',
+].map((part) => `adapters/kms/${part}.ts`);
 
 export interface AwsTarget {
   readonly url: string;

@@ -1,8 +1,8 @@
 /** The SDK's KMS client without what this driver does itself, and with the key bytes kept out of it. */
 import { randomBytes } from 'node:crypto';
 import type { KMSClient, KMSClientConfig } from '@aws-sdk/client-kms';
+import { replacePlaceholder } from '../secret-json.ts';
 import type { AwsCredentials } from './credentials.ts';
-import { replacePlaceholder } from './plaintext.ts';
 import type { Transport } from './transport.ts';
 
 export interface ClientSettings {

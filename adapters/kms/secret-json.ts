@@ -1,22 +1,29 @@
 /**
- * Moves key bytes past the SDK, which would leave base64 copies of them in strings and pooled buffers that nobody can
+ * Moves key bytes past a vendor's client, which would leave base64 copies of them in strings and pooled buffers that nobody can
  * zero. On the way out a placeholder is serialized and replaced in the body; on the way in the value is taken out of the
  * body before it is parsed.
  */
-import { secretBytes } from '../../../src/secret-bytes.ts';
+import { secretBytes } from '../../src/secret-bytes.ts';
 
 const QUOTE = 0x22;
+const COMMA = 0x2c;
+const COLON = 0x3a;
+const ARRAY = 0x5b;
+const ARRAY_END = 0x5d;
+const OBJECT = 0x7b;
+const OBJECT_END = 0x7d;
 const BACKSLASH = 0x5c;
 const FILLER = 0x41;
 const ALPHABET = new TextEncoder().encode('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/');
 const PAD = 0x3d;
 
 /**
- * Finds the top-level member `Plaintext` in a JSON body, returns its bytes in a buffer of their own and overwrites its text
- * with `A`, which is still base64. Undefined when there is no such member; throws a SyntaxError when its value is no base64.
+ * Finds the string at `path` (names of nested objects, outermost first) in a JSON body, returns its bytes in a buffer of their
+ * own and overwrites its text with `A`, which is still base64. Undefined when there is no such member; throws a SyntaxError
+ * when its value is no base64. The caller owns and zeroes what is returned.
  */
-export function takePlaintext(body: Uint8Array): Uint8Array | undefined {
-  const at = findMember(body, 'Plaintext');
+export function takeSecret(body: Uint8Array, path: readonly string[]): Uint8Array | undefined {
+  const at = findMember(body, path);
   if (!at) return undefined;
   const [start, end] = at;
   let sextets = 0;
@@ -31,7 +38,7 @@ export function takePlaintext(body: Uint8Array): Uint8Array | undefined {
     const value = ALPHABET.indexOf(byte);
     if (value < 0) {
       decoded.fill(0);
-      throw new SyntaxError('Plaintext is no base64');
+      throw new SyntaxError(`${path.join('.')} is no base64`);
     }
     accumulator = ((accumulator << 6) | value) & 0xffffff;
     sextets += 1;
@@ -82,22 +89,32 @@ export function replacePlaceholder(body: Uint8Array, placeholder: Uint8Array, ke
   return replaced;
 }
 
-/** Start and end of the text of a top-level string member, without its quotes. */
-function findMember(body: Uint8Array, name: string): readonly [number, number] | undefined {
+/** Start and end of the text of a string member, without its quotes. */
+function findMember(body: Uint8Array, path: readonly string[]): readonly [number, number] | undefined {
   let depth = 0;
+  // How many names of the path we are inside of. The object that we are in lies on the path when depth is one more.
+  let matched = 0;
+  let nameDue = false;
   let member = '';
   for (let i = 0; i < body.length; i += 1) {
     const byte = body[i];
-    if (byte === 0x7b || byte === 0x5b) depth += 1;
-    if (byte === 0x7d || byte === 0x5d) depth -= 1;
-    if (byte === 0x2c) member = '';
+    const onPath = depth === matched + 1 && member === path[matched];
+    if (byte === COLON) nameDue = false;
+    if (byte === COMMA || byte === OBJECT || byte === ARRAY) member = '';
+    if (byte === COMMA || byte === OBJECT) nameDue = true;
+    if (byte === OBJECT && onPath && matched < path.length - 1) matched += 1;
+    if (byte === OBJECT || byte === ARRAY) depth += 1;
+    if (byte === OBJECT_END || byte === ARRAY_END) {
+      depth -= 1;
+      matched = Math.max(0, Math.min(matched, depth - 1));
+    }
     if (byte !== QUOTE) continue;
     const start = i + 1;
     i = endOfString(body, start);
-    if (depth === 1 && member === name) return [start, i];
-    const isName = depth === 1 && member === '' && i - start === name.length;
+    if (onPath && !nameDue && matched === path.length - 1) return [start, i];
+    const isName = nameDue && depth === matched + 1 && i - start === path[matched]?.length;
     // A name of another length is never decoded, so no value becomes a string here.
-    member = isName ? String.fromCharCode(...body.subarray(start, i)) : `${member} `;
+    member = isName ? String.fromCharCode(...body.subarray(start, i)) : '';
   }
   return undefined;
 }

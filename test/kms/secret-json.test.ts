@@ -1,11 +1,11 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { replacePlaceholder, takePlaintext } from '../../adapters/kms/aws/plaintext.ts';
+import { replacePlaceholder, takeSecret } from '../../adapters/kms/secret-json.ts';
 
 const utf8 = (text: string) => new TextEncoder().encode(text);
 const parse = (body: Uint8Array) => JSON.parse(new TextDecoder().decode(body)) as Record<string, unknown>;
 
-describe('takePlaintext', () => {
+describe('takeSecret', () => {
   test('takes the bytes of any length in a buffer of their own and leaves filler that still parses', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 100 }), fc.boolean(), fc.boolean(), (key, escaped, spaced) => {
@@ -13,7 +13,7 @@ describe('takePlaintext', () => {
         const shown = escaped ? base64.replaceAll('/', '\\/') : base64;
         const colon = spaced ? ' : \n' : ':';
         const body = utf8(`{"KeyId"${colon}"k","Plaintext"${colon}"${shown}","EncryptionAlgorithm":"A"}`);
-        const taken = takePlaintext(body);
+        const taken = takeSecret(body, ['Plaintext']);
         expect(taken).toEqual(new Uint8Array(key));
         expect(taken?.buffer.byteLength).toBe(key.length);
         const { Plaintext, ...rest } = parse(body);
@@ -32,17 +32,45 @@ describe('takePlaintext', () => {
     ['an open string', '{"Plaintext'],
   ])('finds nothing in %s and changes nothing', (_what, text) => {
     const body = utf8(text);
-    expect(takePlaintext(body)).toBeUndefined();
+    expect(takeSecret(body, ['Plaintext'])).toBeUndefined();
     expect(body).toEqual(utf8(text));
   });
 
   test('finds the member behind decoys', () => {
     const body = utf8('{"Plaintexx":"AQ==","a":"Plaintext","n":[1,"x"],"Plaintext":"AgM="}');
-    expect(takePlaintext(body)).toEqual(Uint8Array.of(2, 3));
+    expect(takeSecret(body, ['Plaintext'])).toEqual(Uint8Array.of(2, 3));
+  });
+
+  test('finds a nested member, and only on its own path', () => {
+    const path = ['data', 'plaintext'];
+    const body = utf8(
+      '{"plaintext":"AQ==","list":["data",{"plaintext":"AQ=="}],"x":{"data":{"plaintext":"AQ=="}},"dato":{"plaintext":"AQ=="},' +
+        '"data":{"other":{"plaintext":"AQ=="},"plaintexx":"AQ==","plaintext":"AgM="},"after":{"plaintext":"AQ=="}}',
+    );
+    expect(takeSecret(body, path)).toEqual(Uint8Array.of(2, 3));
+    expect(parse(body)).toMatchObject({
+      plaintext: 'AQ==',
+      data: { plaintext: 'AAA=' },
+      after: { plaintext: 'AQ==' },
+    });
+    for (const text of [
+      '{"data":{},"plaintext":"AQ=="}',
+      '{"data":"plaintext","b":"AQ=="}',
+      '{"data":[{"plaintext":"AQ=="}]}',
+      '{"data":["plaintext","AQ=="]}',
+      '["data",{"plaintext":"AQ=="}]',
+      '{"data":{"data":{"plaintext":"AQ=="}}}',
+      '{"a":{"b":"data"},"c":{"plaintext":"AQ=="}}',
+      '{"data":null,"e":{"plaintext":"AQ=="}}',
+    ]) {
+      const other = utf8(text);
+      expect([text, takeSecret(other, path)]).toEqual([text, undefined]);
+      expect(other).toEqual(utf8(text));
+    }
   });
 
   test('refuses text that is no base64', () => {
-    expect(() => takePlaintext(utf8('{"Plaintext":"a?=="}'))).toThrow(SyntaxError);
+    expect(() => takeSecret(utf8('{"Plaintext":"a?=="}'), ['Plaintext'])).toThrow(SyntaxError);
   });
 });
 
