@@ -2,6 +2,7 @@
 import type { KmsDriver } from '../src/kms/driver.ts';
 import { createAwsKms } from './kms/aws.ts';
 import { createLocalKms } from './kms/local.ts';
+import { createVaultKms } from './kms/vault.ts';
 
 /** Without `localFolder` there is no local KMS; in production it refuses every key. */
 export function createDrivers(options: {
@@ -11,6 +12,7 @@ export function createDrivers(options: {
   const { production, localFolder: folder } = options;
   const drivers: readonly KmsDriver[] = [
     createAwsKms(),
+    createVaultKms(),
     ...(folder === undefined ? [] : [createLocalKms({ folder, production })]),
   ];
   return new Map(drivers.map((driver) => [driver.provider, driver]));

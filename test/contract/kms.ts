@@ -34,8 +34,8 @@ export interface KmsHarness {
   readonly keyRefs: readonly [first: string, second: string];
   /** Well formed, of a key that does not exist. */
   readonly unknownKeyRef: string;
-  /** Access with which no host is reached, and back. */
-  unreachable(): Promise<{ access: unknown; restore(): Promise<void> }>;
+  /** Access, and a reference to the first key where it holds the address, with which no host is reached, and back. */
+  unreachable(): Promise<{ access: unknown; keyRef?: string; restore(): Promise<void> }>;
   /** Brings the first key into the condition; the returned function takes it out again. */
   enter(condition: Exclude<Condition, 'version' | 'counted'>): Promise<() => Promise<void>>;
   /** How many calls the KMS has seen; not read when the plan cannot count. */
@@ -218,8 +218,8 @@ export function describeKmsContract(plan: HarnessPlan): void {
       const unknown = await open(harness.unknownKeyRef);
       seen.set('unknown', await codeOf(unknown.unwrap(wrapped, CONTEXT, call())));
       await unknown.close();
-      const { access, restore } = await harness.unreachable();
-      const cut = await open(harness.keyRefs[0], access);
+      const { access, keyRef = harness.keyRefs[0], restore } = await harness.unreachable();
+      const cut = await open(keyRef, access);
       seen.set('unreachable', await codeOf(cut.unwrap(wrapped, CONTEXT, call())));
       await cut.close();
       await restore();
@@ -262,7 +262,7 @@ export function describeKmsContract(plan: HarnessPlan): void {
       const before = harness.calls();
       await first.unwrap(wrapped, CONTEXT, call());
       await first.unwrap(wrapped, CONTEXT, call());
-      await codeOf(first.unwrap(Uint8Array.of(1), CONTEXT, call()));
+      await codeOf(first.unwrap(wrapped, { ...CONTEXT, scope: 'other' }, call()));
       if (can('counted')) expect(harness.calls()).toBe(before + 3);
       for (const file of plan.sources) {
         expect([file, forbidden(readFileSync(file, 'utf8'))]).toEqual([file, []]);
