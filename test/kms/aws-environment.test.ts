@@ -13,7 +13,13 @@ test('nothing in the environment or a profile changes where and how often AWS is
     process.execPath,
     [
       'test/kms/residue/child.ts',
-      JSON.stringify({ url, region, accessKeyId, secretAccessKey, key }),
+      JSON.stringify({
+        provider: 'aws-kms',
+        key,
+        access: { region, endpoint: url, credentials: { type: 'static', secretId: 'aws' } },
+        secret: JSON.stringify({ accessKeyId, secretAccessKey }),
+        allowed: url,
+      }),
       'unwrap',
       '3',
     ],

@@ -1,34 +1,38 @@
 /**
- * Unwraps one key many times through the AWS driver and stays still for its memory to be read. Prints the key XOR 0xA7 in
- * hex, so that neither this process nor its parent holds it in the encodings that are searched for.
+ * Unwraps one key many times through a driver and stays still for its memory to be read. Prints the key XOR 0xA7 in hex, so
+ * that neither this process nor its parent holds it in the encodings that are searched for.
  *
- *     node child.ts <json: {url, region, accessKeyId, secretAccessKey, key}> <unwrap|wrap|fail|leak> <times>
+ *     node child.ts <json: {provider, key, access, secret, allowed}> <unwrap|wrap|fail|leak> <times>
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { createAwsKms } from '../../../adapters/kms/aws.ts';
+import { createDrivers } from '../../../adapters/index.ts';
 import { createKmsCaller } from '../../../src/kms/caller.ts';
 
-const [serverText = '', mode = '', times = ''] = process.argv.slice(2);
-const server = JSON.parse(serverText) as Record<
-  'url' | 'region' | 'accessKeyId' | 'secretAccessKey' | 'key',
-  string
->;
-const { url, region, accessKeyId, secretAccessKey } = server;
+/** How to reach the key. `secret` answers every platform secret; `allowed` is the one address that may be called. */
+export interface ResidueTarget {
+  readonly provider: string;
+  readonly key: string;
+  readonly access: unknown;
+  readonly secret: string;
+  readonly allowed: string;
+}
+
+const [targetText = '', mode = '', times = ''] = process.argv.slice(2);
+const { provider, key: keyRef, access, secret, allowed } = JSON.parse(targetText) as ResidueTarget;
 const caller = createKmsCaller({
-  drivers: new Map([['aws-kms', createAwsKms()]]),
+  drivers: createDrivers({ production: false }),
   host: {
-    secret: async () => new TextEncoder().encode(JSON.stringify({ accessKeyId, secretAccessKey })),
-    endpointAllowed: (address) => address === url,
+    secret: async () => new TextEncoder().encode(secret),
+    endpointAllowed: (address) => address === allowed,
   },
 });
-const access = { region, endpoint: url, credentials: { type: 'static', secretId: 'aws' } };
 const target = {
   tenant: 'ten_a',
   bindingId: 'ckey_a',
   version: 1,
-  provider: 'aws-kms',
-  ...caller.checkTarget('aws-kms', server.key, access),
+  provider,
+  ...caller.checkTarget(provider, keyRef, access),
 };
 const context = { tenant: 'ten_a', scope: 'default', key: 'key_a' };
 const call = { correlationId: 'cid', workedBefore: true };

@@ -1,5 +1,5 @@
 /**
- * The AWS driver leaves no copy of a key behind. A child process calls a server in another process; its whole writable
+ * Drivers leave no copy of a key behind. A child process calls a server in another process; its whole writable
  * memory is searched from here. Needs Linux; elsewhere the run says that this is unproven.
  */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { ResidueTarget } from './child.ts';
 import { scanProcess } from './scan.ts';
 
 type Child = ChildProcessByStdio<Writable, Readable, null>;
@@ -27,14 +28,39 @@ async function line(child: Child): Promise<Record<string, unknown>> {
 const proves = existsSync('/proc/self/mem') ? test : undefined;
 if (!proves) process.stderr.write('unproven here: no copy of a key stays in memory (needs Linux)\n');
 
-describe('memory after AWS calls', () => {
+/** How to start a server, and how its line tells where and with what it is called. */
+const SERVERS: readonly (readonly [string, string, (line: Record<string, unknown>) => ResidueTarget])[] = [
+  [
+    'AWS',
+    'aws',
+    ({ url, region, keys, accessKeyId, secretAccessKey }) => ({
+      provider: 'aws-kms',
+      key: (keys as string[])[0] ?? '',
+      access: { region, endpoint: url, credentials: { type: 'static', secretId: 'kms' } },
+      secret: JSON.stringify({ accessKeyId, secretAccessKey }),
+      allowed: String(url),
+    }),
+  ],
+  [
+    'Vault',
+    'vault-protocol',
+    ({ url, key, token }) => ({
+      provider: 'vault',
+      key: String(key),
+      access: { auth: { type: 'token', secretId: 'kms' } },
+      secret: String(token),
+      allowed: String(url),
+    }),
+  ],
+];
+
+describe.each(SERVERS)('memory after %s calls', (_name, file, read) => {
   let server: Child;
   let address: string;
 
   beforeAll(async () => {
-    server = start('test/kms-servers/aws.ts', ['--log-limit', '0']);
-    const { keys, ...rest } = await line(server);
-    address = JSON.stringify({ ...rest, key: (keys as string[])[0] });
+    server = start(`test/kms-servers/${file}.ts`, ['--log-limit', '0']);
+    address = JSON.stringify(read(await line(server)));
   });
 
   afterAll(async () => {
@@ -69,7 +95,7 @@ describe('memory after AWS calls', () => {
   };
 
   test('the server names its address', () => {
-    expect(JSON.parse(address)).toMatchObject({ region: 'eu-central-1' });
+    expect((JSON.parse(address) as ResidueTarget).allowed).toMatch(/^http:/);
   });
 
   proves?.('50 unwraps leave no copy of the key, before and after a collection', async () => {
