@@ -47,3 +47,14 @@ export const VAULT_SOURCES = [
   'secret-json',
   'session',
 ].map((part) => `adapters/kms/${part}.ts`);
+
+/** What `adapters/README.md` tells a customer to allow, for keys under the mount `transit`. */
+export function vaultPolicy(...keys: string[]): string {
+  return keys
+    .flatMap((key) => [
+      `path "transit/encrypt/${key}" { capabilities = ["update"]  required_parameters = ["plaintext", "associated_data"] }`,
+      `path "transit/decrypt/${key}" { capabilities = ["update"]  required_parameters = ["ciphertext", "associated_data"] }`,
+      `path "transit/keys/${key}" { capabilities = ["read"] }`,
+    ])
+    .join('\n');
+}
