@@ -46,9 +46,10 @@ describe('the local development KMS', () => {
   });
 
   test('is a driver only where a folder is given', () => {
-    expect([...createDrivers({ production: true }).keys()]).toEqual(['aws-kms']);
+    expect([...createDrivers({ production: true }).keys()]).toEqual(['aws-kms', 'vault']);
     expect([...createDrivers({ production: false, localFolder: folder }).keys()]).toEqual([
       'aws-kms',
+      'vault',
       'local',
     ]);
   });

@@ -1,5 +1,6 @@
 /** How the Vault driver gets in: the four ways, one login for all who wait, renewal, and one more login after a denial. */
 import { generateKeyPairSync } from 'node:crypto';
+import { inspect } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { createVaultKms } from '../../adapters/kms/vault.ts';
 import type { CustomerKeyHandle } from '../../src/kms/driver.ts';
@@ -45,6 +46,8 @@ const use = async (handle: CustomerKeyHandle) => {
     return (await handle.unwrap(wrapped, CONTEXT, call())).key.length;
   } catch (error) {
     const { code, detail } = error as { code: string; detail: string };
+    const shown = inspect(error, { depth: 8 });
+    expect([code, secret.trim() !== '' && shown.includes(secret)]).toEqual([code, false]);
     return [code, detail];
   }
 };
