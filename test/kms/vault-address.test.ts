@@ -177,6 +177,20 @@ describe('spellings of an address', () => {
     }
   });
 
+  test.each([
+    '127.00.0.1',
+    '0177.0.0.1',
+    '010.0.0.1',
+    '256.0.0.1',
+    '[0:0:0:0:0:0:0:1]',
+    '[::0001]',
+    '[1::2::3]',
+  ])('a number that is not in its normal form is no address over https either: %s', async (host) => {
+    const origin = `https://${host}:8200`;
+    const allowed = [origin, URL.canParse(origin) ? new URL(origin).origin : ''];
+    expect(await wrapThrough({ keyRef: `${origin}${PATH}`, allowed })).toBe('KMS_MISCONFIGURED key-ref');
+  });
+
   test('an address that access lists for redirects must be allowed too, and be an origin in its one spelling', async () => {
     const keyRef = `http://127.0.0.1:${port}${PATH}`;
     const allowed = [`http://127.0.0.1:${port}`];
