@@ -174,10 +174,11 @@ export function encodeLeaf(writer: Writer, tenant: string, body: LeafBody, eid =
     durability: own.durability,
     eid: eventIdText(eid),
     env: own.env,
+    gaps: ordered(own.gaps),
     key: key && { id: key.id, ver: key.ver },
     kms: kms && { cid: kms.cid, cmk: kms.cmk, key: kms.key, prv: kms.prv, rid: kms.rid },
     kref: own.kref,
-    n: own.n,
+    n: ordered(own.n),
     obj: obj && { h: obj.h, id: obj.id, typ: obj.typ },
     op: own.op,
     origin: own.origin,
@@ -187,13 +188,23 @@ export function encodeLeaf(writer: Writer, tenant: string, body: LeafBody, eid =
     req: own.req,
     rsn: own.rsn,
     sc: own.sc,
+    src: ordered(own.src),
     svc: { build: writer.build, inst: eventIdText(writer.id) },
     t: Date.now() * 1000,
     tn: tenant,
     typ: own.typ,
     v: LEAF_VERSION,
+    win: ordered(own.win),
   };
   return { eid, bytes: encoder.encode(JSON.stringify(fields)) };
+}
+
+/** The rare parts that are not written in order: names sorted at every level. */
+function ordered(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(ordered);
+  if (typeof value !== 'object' || value === null) return value;
+  const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(fields.map(([name, field]) => [name, ordered(field)]));
 }
 
 /** The fields that are objects themselves. */

@@ -21,9 +21,14 @@ export interface Vault {
   stop(): Promise<void>;
 }
 
+/** The path of the built program; builds it where it is not cached. */
+export function vaultProgram(): Promise<string> {
+  return goProgram('vault', SOURCE, FILES);
+}
+
 /** Starts a Vault. The caller stops it. @throws Error when it cannot be built or does not come up. */
 export async function startVault(): Promise<Vault> {
-  const child = new Child({ command: await goProgram('vault', SOURCE, FILES), args: [] });
+  const child = new Child({ command: await vaultProgram(), args: [] });
   try {
     const { address, token } = await child.line(
       (line) => JSON.parse(line) as { address: string; token: string },

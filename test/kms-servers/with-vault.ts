@@ -6,7 +6,8 @@
  * Where Go is missing it says so and fails; with `MAY_SKIP=vault` in the environment it says so and succeeds.
  */
 import { spawn } from 'node:child_process';
-import { goVersion, vaultProgram } from './vault.ts';
+import { goVersion } from '../support/go-program.ts';
+import { vaultProgram } from './vault.ts';
 
 const [command = 'true', ...args] = process.argv.slice(2);
 
