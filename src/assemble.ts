@@ -15,7 +15,7 @@ import { DEFAULT_LIMITS, Gate } from './keyring/gate.ts';
 import { createKeyring } from './keyring/keyring.ts';
 import { newRecordKeyFile, parseRecordKeys } from './keyring/record-keys.ts';
 import { createKmsCaller } from './kms/caller.ts';
-import { KmsFailure } from './kms/driver.ts';
+import { KmsFailure, type SecretUse } from './kms/driver.ts';
 import { createCallers } from './service/callers.ts';
 import { type Core, recordNow } from './service/core.ts';
 import { createServices } from './service/services.ts';
@@ -29,6 +29,7 @@ const BUILD = 'keytether/0.1.0';
 const DAY_MS = 86_400_000;
 /** How often nameless refusals are written and ended flights forgotten; longer than any request lives. */
 const CHORES_MS = 60_000;
+const TENANT_NAME = /^ten_[a-z2-7]{26}$/;
 const SECRET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 export interface Replica {
@@ -65,7 +66,7 @@ export async function startReplica(config: Config, parts: Partial<Parts> = {}): 
       localFolder: config.production ? undefined : join(config.folder, 'kms'),
     }),
     host: {
-      secret: (id) => readSecret(config, id),
+      secret: (id, use, tenant) => readSecret(config, id, use, tenant),
       endpointAllowed: (url) => config.kmsEndpoints.some((allowed) => sameOrigin(allowed, url)),
     },
     attemptMs: DEFAULT_LIMITS.attemptMs,
@@ -124,23 +125,40 @@ function sameOrigin(allowed: string, url: string): boolean {
   return URL.canParse(allowed) && URL.canParse(url) && new URL(allowed).origin === new URL(url).origin;
 }
 
-/** One platform secret, straight into a buffer that the driver zeroes. */
-async function readSecret({ secretsFolder }: Config, id: string): Promise<Uint8Array> {
-  if (secretsFolder === undefined || !SECRET_NAME.test(id))
-    throw new KmsFailure('misconfigured', 'KMS_MISCONFIGURED', { detail: 'no-secret' });
+/**
+ * One platform secret, straight into a buffer that the driver zeroes. A tenant's own are in a folder of his name; what is never
+ * sent may also be the platform's, beside those folders.
+ */
+async function readSecret(
+  { secretsFolder }: Config,
+  id: string,
+  use: SecretUse,
+  tenant: string,
+): Promise<Uint8Array> {
+  if (secretsFolder === undefined || !SECRET_NAME.test(id) || !TENANT_NAME.test(tenant)) throw noSecret();
+  const own = join(secretsFolder, tenant, id);
+  const file = use === 'is-sent' || existsSync(own) ? own : join(secretsFolder, id);
   try {
-    const file = await open(join(secretsFolder, id), 'r');
-    try {
-      const { size } = await file.stat();
-      const bytes = ownBytes(Math.min(size, 65_536));
-      await file.read(bytes, 0, bytes.length, 0);
-      return bytes;
-    } finally {
-      await file.close();
-    }
+    return await readBytes(file);
   } catch (cause) {
-    throw new KmsFailure('misconfigured', 'KMS_MISCONFIGURED', { detail: 'no-secret', cause });
+    throw noSecret(cause);
   }
+}
+
+async function readBytes(path: string): Promise<Uint8Array> {
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat();
+    const bytes = ownBytes(Math.min(size, 65_536));
+    await file.read(bytes, 0, bytes.length, 0);
+    return bytes;
+  } finally {
+    await file.close();
+  }
+}
+
+function noSecret(cause?: unknown): KmsFailure {
+  return new KmsFailure('misconfigured', 'KMS_MISCONFIGURED', { detail: 'no-secret', cause });
 }
 
 /** Makes the record key and the operator's token where there are none: for a laptop, and for `init`. */

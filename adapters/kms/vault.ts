@@ -236,7 +236,7 @@ function parsed<T>(schema: z.ZodType<T>, answer: unknown, what: string): T {
 }
 
 async function readCertificates(host: DriverHost, id: string): Promise<string> {
-  const text = new TextDecoder().decode(await host.secret(id));
+  const text = new TextDecoder().decode(await host.secret(id, 'signs'));
   if (!text.includes('-----BEGIN CERTIFICATE-----')) throw misconfigured('secret-format');
   return text;
 }

@@ -9,7 +9,7 @@ import { secretBytes } from '../secret-bytes.ts';
 import type {
   CallOptions,
   CustomerKeyHandle,
-  DriverHost,
+  Deployment,
   KeyDescription,
   KmsDriver,
   KmsFailureClass,
@@ -114,7 +114,7 @@ const TIMED_OUT = Symbol('timed out');
 
 export function createKmsCaller(options: {
   readonly drivers: ReadonlyMap<string, KmsDriver>;
-  readonly host: DriverHost;
+  readonly host: Deployment;
   /** How long one attempt may take, opening the handle included. */
   readonly attemptMs?: number;
   readonly maxHandles?: number;

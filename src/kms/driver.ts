@@ -73,13 +73,20 @@ export interface CustomerKeyHandle {
   close(): Promise<void>;
 }
 
+/**
+ * What a driver does with a platform secret. One that only `signs` or checks never leaves the machine, so the platform may have one
+ * for all tenants. One that `is-sent` is known to the address that the tenant's admin named: it must be that tenant's own, or
+ * he could have another tenant's sent to himself.
+ */
+export type SecretUse = 'signs' | 'is-sent';
+
 /** What a driver may ask the deployment for. */
 export interface DriverHost {
   /**
    * The bytes of a platform secret that `access` names by id. The driver zeroes them after use.
-   * Throws `KMS_MISCONFIGURED` when there is none of that name.
+   * Throws `KMS_MISCONFIGURED` when there is none of that name for this tenant and use.
    */
-  secret(id: string): Promise<Uint8Array>;
+  secret(id: string, use: SecretUse): Promise<Uint8Array>;
   /** Whether the operator allows calls to this address (scheme, host and port exactly). */
   endpointAllowed(url: string): boolean;
 }
@@ -98,6 +105,11 @@ export interface KmsDriver<Access = unknown> {
   parseKeyRef(keyRef: string): string;
   /** Opens a handle without a call to the KMS. The vendor's SDK is loaded on first use. */
   open(keyRef: string, access: Access, host: DriverHost): Promise<CustomerKeyHandle>;
+}
+
+/** The deployment itself, which knows for which tenant a secret is wanted. */
+export interface Deployment extends Omit<DriverHost, 'secret'> {
+  secret(id: string, use: SecretUse, tenant: string): Promise<Uint8Array>;
 }
 
 /**

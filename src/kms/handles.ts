@@ -2,7 +2,7 @@
  * Open handles, one per (tenant, provider, key reference, access), bounded by least recent use. Handles of two tenants
  * are never shared, even for the same key and access: a session of one must not serve another.
  */
-import type { CustomerKeyHandle, DriverHost, KmsDriver } from './driver.ts';
+import type { CustomerKeyHandle, Deployment, DriverHost, KmsDriver } from './driver.ts';
 import { KmsFailure } from './driver.ts';
 
 /** The customer key that a call is for, as the authenticated binding has it. */
@@ -40,7 +40,7 @@ interface Entry {
 
 export function createHandles(options: {
   readonly drivers: ReadonlyMap<string, KmsDriver>;
-  readonly host: DriverHost;
+  readonly host: Deployment;
   readonly maxHandles: number;
 }): Handles {
   const entries = new Map<string, Entry>();
@@ -54,7 +54,11 @@ export function createHandles(options: {
     }
     const access = driver.access.safeParse(JSON.parse(target.access));
     if (!access.success) throw new KmsFailure('misconfigured', 'KMS_MISCONFIGURED', { detail: 'access' });
-    return driver.open(target.keyRef, access.data, options.host);
+    const host: DriverHost = {
+      secret: (id, use) => options.host.secret(id, use, target.tenant),
+      endpointAllowed: (url) => options.host.endpointAllowed(url),
+    };
+    return driver.open(target.keyRef, access.data, host);
   };
 
   // A handle that fails to open or to close leaves nothing that a caller could do about it.

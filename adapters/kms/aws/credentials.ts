@@ -22,7 +22,7 @@ const secretFormat = z.strictObject({
 
 /** JSON `{accessKeyId, secretAccessKey, sessionToken?}` in a platform secret. */
 export async function readStatic(host: DriverHost, secretId: string): Promise<AwsCredentials> {
-  const bytes = await host.secret(secretId);
+  const bytes = await host.secret(secretId, 'signs');
   try {
     const { sessionToken, ...pair } = secretFormat.parse(JSON.parse(new TextDecoder().decode(bytes)));
     return sessionToken === undefined ? pair : { ...pair, sessionToken };

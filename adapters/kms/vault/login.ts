@@ -72,7 +72,7 @@ function endless(value: string): Session<string> {
 }
 
 async function readSecret(host: DriverHost, id: string): Promise<string> {
-  const bytes = await host.secret(id);
+  const bytes = await host.secret(id, 'is-sent');
   try {
     return headerSafe(new TextDecoder().decode(bytes).trim());
   } finally {
