@@ -291,6 +291,9 @@ export function createKeyring(options: KeyringOptions): Keyring {
       const each = use.ok ? use.opened : use.cause instanceof UseFailed ? use.cause.opened : undefined;
       if (each !== undefined) each.records = each.rows.flatMap((row) => byEvent.get(row.eid) ?? []);
     }
+    if (appended.verdict === 'head-moved') {
+      for (const { request } of uses) request.lostRaces = (request.lostRaces ?? 0) + 1;
+    }
     if (appended.verdict !== 'appended') return 'requeue';
     return opened.every((each) => each.records.length === each.rows.length) ? 'durable' : 'failed';
   }

@@ -53,6 +53,9 @@ export interface RootFlight extends FlightTarget {
   readonly items: Map<KeyUse, readonly ItemPlan[]>;
 }
 
+/** A lost race is followed by a round that sees the winner's head: who loses so many is kept from winning. */
+const MAX_LOST_RACES = 8;
+
 /** When a new version of a data key is due. */
 export interface RotationPolicy {
   readonly maxAgeMs: number;
@@ -211,6 +214,9 @@ function planEncrypt(item: EncryptItem, use: KeyUse, scope: ScopePlan, round: Ro
   const wanted = (scope.wanted.get(purpose) ?? 0) + 1;
   scope.wanted.set(purpose, wanted);
   const row = round.heads.find((each) => each.scope === use.scope && each.purpose === purpose);
+  const stuck = (use.lostRaces ?? 0) >= MAX_LOST_RACES;
+  // Somebody else made the first version, time and again, and still there is no head: it was taken away.
+  if (row === undefined && stuck) throw tampered('head-missing');
   if (row === undefined) return { kind: 'new', purpose, keyVersion: 1, expectHeadGeneration: null };
   const head = checkHead(row, use.tenant, use.scope, purpose, tools);
   if (head.keyId === undefined)
@@ -232,8 +238,12 @@ function planEncrypt(item: EncryptItem, use: KeyUse, scope: ScopePlan, round: Ro
     tools.nowMs - record.createdMs >= maxAgeMs ||
     (stored?.sealedCount ?? 0) + wanted > maxMessages;
   if (!due) return { kind: 'key', record };
+  // Each try is a call to the customer's KMS, so it is not made for ever.
+  if (stuck) return { kind: 'fail', code: 'OVERLOADED', detail: 'lost-races' };
   return { kind: 'new', purpose, keyVersion: record.keyVersion + 1, expectHeadGeneration: head.generation };
 }
+
+const NO_KEY = new Uint8Array(16);
 
 /** A scope has one root in this version, so a data key that hangs elsewhere was put there. */
 function checkParent(record: KeyRecord, root: KeyRecord): void {
@@ -252,6 +262,8 @@ function checkHead(
   if (head.tenant !== tenant || head.scope !== scope || head.purpose !== purpose)
     throw tampered('head-moved');
   if (head.generation !== row.generation) throw tampered('head-generation');
+  // What the log compares with when it inserts a key.
+  if (!sameBytes(row.currentKey, head.keyId ?? NO_KEY)) throw tampered('head-current');
   return head;
 }
 

@@ -31,6 +31,8 @@ export type KeyUse = {
   readonly arrivedAt: number;
   /** Version of our own state in which the actor was allowed to ask. Renewed when that state moves. */
   stateVersion: number;
+  /** How often the log refused what this request made because another head or root was current by then. */
+  lostRaces?: number;
 } & (
   | { readonly operation: 'encrypt'; readonly items: readonly EncryptItem[] }
   | { readonly operation: 'decrypt'; readonly items: readonly DecryptItem[] }
