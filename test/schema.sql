@@ -84,6 +84,18 @@ TABLE key_record WITH (fillfactor=50) row security forced
   GRANT keytether_app=ard/owner
   GRANT keytether_log=ar/owner
 
+TABLE log_checkpoint row security forced
+  -- Signed checkpoints: the newest of each tree, and the last one of each hour before.
+  tenant_id text NOT NULL
+  size bigint NOT NULL
+  note text NOT NULL grants keytether_log=w/owner -- The signed note, byte for byte.
+  at timestamp with time zone NOT NULL DEFAULT clock_timestamp() grants keytether_log=w/owner -- By the database's clock.
+  CONSTRAINT log_checkpoint_pkey PRIMARY KEY (tenant_id, size)
+  CONSTRAINT log_checkpoint_size CHECK ((size > 0))
+  CONSTRAINT log_checkpoint_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES keytether.tenant(tenant_id)
+  GRANT keytether_app=r/owner
+  GRANT keytether_log=ard/owner
+
 TABLE log_head WITH (fillfactor=30) row security forced
   -- The size of a tenant's log and the roots of its perfect subtrees. Its row lock is the order of the log.
   tenant_id text NOT NULL
@@ -107,6 +119,31 @@ TABLE log_leaf row security forced
   CONSTRAINT log_leaf_eid_once UNIQUE (tenant_id, eid)
   CONSTRAINT log_leaf_pkey PRIMARY KEY (tenant_id, leaf_index)
   CONSTRAINT log_leaf_size CHECK ((octet_length(leaf) <= 16384))
+  GRANT keytether_app=r/owner
+  GRANT keytether_log=ar/owner
+
+TABLE log_published WITH (fillfactor=50) row security forced
+  -- How far each tree is published: a small copy of its newest checkpoint's place, so that finding the trees that grew reads no history.
+  tenant_id text NOT NULL
+  size bigint NOT NULL grants keytether_log=w/owner -- Size of the newest checkpoint.
+  vkey text NOT NULL grants keytether_log=w/owner -- Verifier key (c2sp.org/signed-note) of the key that signed it first.
+  at timestamp with time zone NOT NULL grants keytether_log=w/owner
+  CONSTRAINT log_published_pkey PRIMARY KEY (tenant_id)
+  CONSTRAINT log_published_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES keytether.tenant(tenant_id)
+  GRANT keytether_app=r/owner
+  GRANT keytether_log=ar/owner
+
+TABLE log_tile row security forced
+  -- Full tiles (c2sp.org/tlog-tiles), written by log_tile_grow; they never change. Dense from 0 in each level.
+  tenant_id text NOT NULL
+  level smallint NOT NULL -- 0: the hashes are leaf hashes; above, each is the root of a full tile of the level below.
+  n bigint NOT NULL
+  hashes bytea NOT NULL storage e -- 256 hashes of 32 bytes.
+  root bytea NOT NULL storage p -- Merkle root of the 256 hashes: one hash of the level above.
+  CONSTRAINT log_tile_full CHECK ((octet_length(hashes) = 8192))
+  CONSTRAINT log_tile_pkey PRIMARY KEY (tenant_id, level, n)
+  CONSTRAINT log_tile_root_length CHECK ((octet_length(root) = 32))
+  CONSTRAINT log_tile_tenant_fkey FOREIGN KEY (tenant_id) REFERENCES keytether.tenant(tenant_id)
   GRANT keytether_app=r/owner
   GRANT keytether_log=ar/owner
 
@@ -172,11 +209,17 @@ CREATE UNIQUE INDEX key_record_data_key_version_once ON keytether.key_record USI
 
 CREATE UNIQUE INDEX key_record_pkey ON keytether.key_record USING btree (tenant_id, key_id)
 
+CREATE UNIQUE INDEX log_checkpoint_pkey ON keytether.log_checkpoint USING btree (tenant_id, size)
+
 CREATE UNIQUE INDEX log_head_pkey ON keytether.log_head USING btree (tenant_id)
 
 CREATE UNIQUE INDEX log_leaf_eid_once ON keytether.log_leaf USING btree (tenant_id, eid)
 
 CREATE UNIQUE INDEX log_leaf_pkey ON keytether.log_leaf USING btree (tenant_id, leaf_index)
+
+CREATE UNIQUE INDEX log_published_pkey ON keytether.log_published USING btree (tenant_id)
+
+CREATE UNIQUE INDEX log_tile_pkey ON keytether.log_tile USING btree (tenant_id, level, n)
 
 CREATE UNIQUE INDEX principal_id_once ON keytether.principal USING btree (principal_id)
 
@@ -228,6 +271,14 @@ POLICY one_tenant ON key_record PERMISSIVE FOR ALL TO keytether_app
   USING (tenant_id = NULLIF(current_setting('keytether.tenant'::text, true), ''::text))
   CHECK (tenant_id = NULLIF(current_setting('keytether.tenant'::text, true), ''::text))
 
+POLICY functions ON log_checkpoint PERMISSIVE FOR ALL TO keytether_log
+  USING true
+  CHECK true
+
+POLICY one_tenant ON log_checkpoint PERMISSIVE FOR ALL TO keytether_app
+  USING (tenant_id = NULLIF(current_setting('keytether.tenant'::text, true), ''::text))
+  CHECK (tenant_id = NULLIF(current_setting('keytether.tenant'::text, true), ''::text))
+
 POLICY functions ON log_head PERMISSIVE FOR ALL TO keytether_log
   USING true
   CHECK true
@@ -241,6 +292,22 @@ POLICY functions ON log_leaf PERMISSIVE FOR ALL TO keytether_log
   CHECK true
 
 POLICY one_tenant ON log_leaf PERMISSIVE FOR ALL TO keytether_app
+  USING (tenant_id = NULLIF(current_setting('keytether.tenant'::text, true), ''::text))
+  CHECK (tenant_id = NULLIF(current_setting('keytether.tenant'::text, true), ''::text))
+
+POLICY functions ON log_published PERMISSIVE FOR ALL TO keytether_log
+  USING true
+  CHECK true
+
+POLICY one_tenant ON log_published PERMISSIVE FOR ALL TO keytether_app
+  USING (tenant_id = NULLIF(current_setting('keytether.tenant'::text, true), ''::text))
+  CHECK (tenant_id = NULLIF(current_setting('keytether.tenant'::text, true), ''::text))
+
+POLICY functions ON log_tile PERMISSIVE FOR ALL TO keytether_log
+  USING true
+  CHECK true
+
+POLICY one_tenant ON log_tile PERMISSIVE FOR ALL TO keytether_app
   USING (tenant_id = NULLIF(current_setting('keytether.tenant'::text, true), ''::text))
   CHECK (tenant_id = NULLIF(current_setting('keytether.tenant'::text, true), ''::text))
 
@@ -623,6 +690,108 @@ OWNER keytether_log
 GRANT keytether_app=X/keytether_log
 GRANT keytether_log=X/keytether_log
 -- Takes the log order of these tenants for the rest of the transaction. A transaction that changes other rows takes it first, so that it cannot deadlock with an append.
+
+CREATE OR REPLACE FUNCTION keytether.log_publish(p_tenant text, p_size bigint, p_note text, p_vkey text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'keytether', 'pg_temp'
+AS $function$
+DECLARE
+  v_now timestamptz := clock_timestamp();
+BEGIN
+  INSERT INTO log_published AS p (tenant_id, size, vkey, at)
+    SELECT h.tenant_id, p_size, p_vkey, v_now FROM log_head h WHERE h.tenant_id = p_tenant AND h.size >= p_size
+    ON CONFLICT (tenant_id) DO UPDATE SET size = EXCLUDED.size, vkey = EXCLUDED.vkey, at = EXCLUDED.at WHERE p.size <= EXCLUDED.size;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
+  INSERT INTO log_checkpoint (tenant_id, size, note, at) VALUES (p_tenant, p_size, p_note, v_now)
+    ON CONFLICT (tenant_id, size) DO UPDATE SET note = EXCLUDED.note, at = EXCLUDED.at;
+  DELETE FROM log_checkpoint WHERE tenant_id = p_tenant AND size < p_size AND at >= date_trunc('hour', v_now);
+  RETURN true;
+END
+$function$
+OWNER keytether_log
+GRANT keytether_app=X/keytether_log
+GRANT keytether_log=X/keytether_log
+-- Stores a checkpoint unless a larger one is there or the tree is smaller (false). It replaces those of the same hour.
+
+CREATE OR REPLACE FUNCTION keytether.log_tile_grow(p_tenant text, p_limit integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'keytether', 'pg_temp'
+AS $function$
+DECLARE
+  v_hashes_below bigint;
+  v_level smallint := 0;
+  v_next bigint;
+  v_left integer := p_limit;
+  v_tile bytea;
+  v_root bytea;
+BEGIN
+  SELECT size INTO v_hashes_below FROM log_head WHERE tenant_id = p_tenant;
+  WHILE v_hashes_below >= 256 LOOP
+    SELECT coalesce(max(n) + 1, 0) INTO v_next FROM log_tile WHERE tenant_id = p_tenant AND level = v_level;
+    WHILE v_next < v_hashes_below / 256 LOOP
+      IF v_left = 0 THEN
+        RETURN false;
+      END IF;
+      IF v_level = 0 THEN
+        SELECT string_agg(leaf_hash, '' ORDER BY leaf_index) INTO v_tile FROM log_leaf
+          WHERE tenant_id = p_tenant AND leaf_index >= v_next * 256 AND leaf_index < (v_next + 1) * 256;
+      ELSE
+        SELECT string_agg(root, '' ORDER BY n) INTO v_tile FROM log_tile
+          WHERE tenant_id = p_tenant AND level = v_level - 1 AND n >= v_next * 256 AND n < (v_next + 1) * 256;
+      END IF;
+      v_root := v_tile;
+      FOR i IN 1 .. 8 LOOP
+        SELECT string_agg(sha256('\x01'::bytea || substr(v_root, p * 64 + 1, 64)), '' ORDER BY p) INTO v_root
+          FROM generate_series(0, octet_length(v_root) / 64 - 1) p;
+      END LOOP;
+      INSERT INTO log_tile (tenant_id, level, n, hashes, root) VALUES (p_tenant, v_level, v_next, v_tile, v_root) ON CONFLICT DO NOTHING;
+      v_next := v_next + 1;
+      v_left := v_left - 1;
+    END LOOP;
+    v_hashes_below := v_next;
+    v_level := v_level + 1;
+  END LOOP;
+  RETURN true;
+END
+$function$
+OWNER keytether_log
+GRANT keytether_app=X/keytether_log
+GRANT keytether_log=X/keytether_log
+-- Writes the full tiles that a tree lacks, at most so many; true when none is missing. Repeating it changes nothing.
+
+CREATE OR REPLACE FUNCTION keytether.log_unpublished(p_limit integer, p_except text[])
+ RETURNS TABLE(tenant_id text, published bigint, vkey text, waiting_ms bigint)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'keytether', 'pg_temp'
+BEGIN ATOMIC
+ SELECT g.tenant_id,
+     g.published,
+     g.vkey,
+     (floor((EXTRACT(epoch FROM (clock_timestamp() - ( SELECT l.committed_at
+            FROM keytether.log_leaf l
+           WHERE ((l.tenant_id = g.tenant_id) AND (l.leaf_index = g.published))))) * (1000)::numeric)))::bigint AS floor
+    FROM ( SELECT h.tenant_id,
+             COALESCE(p.size, (0)::bigint) AS published,
+             COALESCE(p.vkey, ''::text) AS vkey,
+             p.at
+            FROM (keytether.log_head h
+              LEFT JOIN keytether.log_published p ON ((p.tenant_id = h.tenant_id)))
+           WHERE ((h.size <> COALESCE(p.size, (0)::bigint)) AND (h.tenant_id <> ALL (log_unpublished.p_except)))
+           ORDER BY p.at NULLS FIRST, h.tenant_id
+          LIMIT log_unpublished.p_limit) g
+   ORDER BY g.at NULLS FIRST, g.tenant_id;
+END
+OWNER keytether_log
+GRANT keytether_app=X/keytether_log
+GRANT keytether_log=X/keytether_log
+-- Trees whose size is not that of their newest checkpoint, the longest published first, with the age of the first leaf that no checkpoint covers (null where the tree is smaller than its checkpoint).
 
 CREATE OR REPLACE FUNCTION keytether.principal_read(p_ids text[])
  RETURNS TABLE(tenant_id text, principal_id text, role text, name text, scopes text[], purposes text[], expires_ms bigint, state text, secret_sha256 bytea, auth_id text, mac bytea, created_ms bigint, tenant_state text, state_version bigint)

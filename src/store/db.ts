@@ -54,8 +54,20 @@ export interface Database extends Executor {
    * BYPASSRLS, owner of the tables, member of keytether_log) or commits are not durable. For production.
    */
   assertPosture(): Promise<void>;
+  /**
+   * Takes a lock of the whole database for this process, on a connection of its own; undefined while another process has it.
+   * It keeps work from being done twice; it proves nothing, because a server may give the lock on before its holder learns
+   * that his connection is dead.
+   */
+  lead(lock: number): Promise<Leadership | undefined>;
   /** Ends every connection; a second call does nothing. */
   close(): Promise<void>;
+}
+
+export interface Leadership {
+  /** Asks the server; false once the lock may be someone else's. */
+  held(): Promise<boolean>;
+  release(): Promise<void>;
 }
 
 export interface Deadlines {

@@ -1,6 +1,6 @@
 import { PGlite, type Transaction as PgliteTransaction } from '@electric-sql/pglite';
 import { ServiceError } from '../errors.ts';
-import type { Database, Deadlines, Row, Transaction } from './db.ts';
+import type { Database, Deadlines, Leadership, Row, Transaction } from './db.ts';
 import { storeFailure } from './faults.ts';
 import { lockFolder } from './folder-lock.ts';
 import { applyMigrations } from './migrate.ts';
@@ -97,6 +97,11 @@ class PgliteDatabase implements Database {
 
   async assertPosture(): Promise<void> {
     throw new Error('the embedded database is for development: give a PostgreSQL connection string');
+  }
+
+  /** The folder's lock says it already: there is no other process. */
+  async lead(): Promise<Leadership> {
+    return { held: async () => !this.#closed, release: async () => undefined };
   }
 
   async close(): Promise<void> {

@@ -1,6 +1,6 @@
 import pg from 'pg';
 import { ServiceError } from '../errors.ts';
-import type { Database, Deadlines, Executor, Row, Transaction } from './db.ts';
+import type { Database, Deadlines, Executor, Leadership, Row, Transaction } from './db.ts';
 import { connectionUsable, storeFailure } from './faults.ts';
 import { checkSchema } from './schema.ts';
 import { checkPosture, enterTenant, readDurability, sessionStart, transactionStart } from './session.ts';
@@ -76,6 +76,7 @@ export async function openPostgres(
       }),
     durability: () => readDurability(database),
     assertPosture: () => checkPosture(database),
+    lead: (lock) => lead(url, deadlines, lock),
     async close() {
       if (closed) return;
       closed = true;
@@ -114,6 +115,40 @@ async function acquire(pool: pg.Pool, deadlines: Deadlines): Promise<pg.PoolClie
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** A session of its own holds the lock; a pooled one would give it back with the connection. */
+async function lead(url: string, deadlines: Deadlines, lock: number): Promise<Leadership | undefined> {
+  const client = new pg.Client({
+    ...connectionConfig(url, deadlines.connectMs),
+    query_timeout: deadlines.statementMs + GRACE_MS,
+  });
+  let lost = false;
+  const onLost = () => {
+    lost = true;
+  };
+  client.on('error', onLost);
+  client.on('end', onLost);
+  const release = () => client.end().catch(onLost);
+  try {
+    await client.connect();
+    const { rows } = await client.query<{ taken: boolean }>('SELECT pg_try_advisory_lock($1) AS taken', [
+      lock,
+    ]);
+    if (rows[0]?.taken === true) {
+      const held = () =>
+        client.query('SELECT 1').then(
+          () => !lost,
+          () => false,
+        );
+      return { held, release };
+    }
+  } catch (error) {
+    await release();
+    throw storeFailure(error);
+  }
+  await release();
+  return undefined;
 }
 
 /** What the operator can put right when the first connection fails. */
