@@ -42,6 +42,8 @@ export type LeafBody =
   /** Leaf 0 of every tree. */
   | { readonly typ: 'log.genesis'; readonly origin: string }
   | { readonly typ: 'writer.start'; readonly durability: string }
+  /** The checkpoints that cover this record are signed by the key of this verifier key (c2sp.org/signed-note). */
+  | { readonly typ: 'log.key'; readonly origin: string; readonly vkey: string }
   /** A call to the customer's KMS is about to leave; `n` uses wait for it. */
   | {
       readonly typ: 'kms.intent';
