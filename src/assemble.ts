@@ -3,10 +3,16 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { createDrivers } from '../adapters/index.ts';
+import { type CheckpointerOptions, startCheckpointer } from './audit/checkpointer.ts';
 import { newEventId } from './audit/leaf.ts';
+import { openSigner, type Signer } from './audit/signer.ts';
+import { newLogKeyFile, parseLogKeys } from './audit/signer-keys.ts';
+import { createSignerMemory } from './audit/signer-memory.ts';
+import { remoteSigner } from './audit/signer-process.ts';
 import { createUsageLog } from './audit/usage-log.ts';
+import { watchDurability, watchPublication } from './audit/watches.ts';
 import { SYSTEM_TENANT } from './brand.ts';
-import type { Config } from './config.ts';
+import type { Config, OwnSigner } from './config.ts';
 import { ownBytes } from './crypto/encoding.ts';
 import { createHttpServer } from './http/server.ts';
 import type { Services } from './http/services.ts';
@@ -17,12 +23,13 @@ import { newRecordKeyFile, parseRecordKeys } from './keyring/record-keys.ts';
 import { createKmsCaller } from './kms/caller.ts';
 import { KmsFailure, type SecretUse } from './kms/driver.ts';
 import { createCallers } from './service/callers.ts';
-import { type Core, recordNow } from './service/core.ts';
+import { type Core, originOf, recordNow } from './service/core.ts';
 import { createServices } from './service/services.ts';
 import { mintToken, parseToken } from './service/token.ts';
 import { openDatabase } from './store/db.ts';
 import { pruneFlights } from './store/flights.ts';
 import { appendUnits } from './store/log.ts';
+import { readUnpublished } from './store/publication.ts';
 import { readRound } from './store/rounds.ts';
 
 const BUILD = 'keytether/0.1.0';
@@ -30,6 +37,10 @@ const DAY_MS = 86_400_000;
 /** How often nameless refusals are written and ended flights forgotten; longer than any request lives. */
 const CHORES_MS = 60_000;
 const TENANT_NAME = /^ten_[a-z2-7]{26}$/;
+/** Checkpoints that lag by more show in the readiness; how often that is looked at, and on how many trees. */
+const LAG_MS = 30_000;
+const LAG_CHECK_MS = 5_000;
+const LAG_TREES = 1_000;
 const SECRET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 export interface Replica {
@@ -49,7 +60,10 @@ export interface Parts {
 /** Starts a replica. In development it makes what is missing: folder, database, record key, operator's token. */
 export async function startReplica(config: Config, parts: Partial<Parts> = {}): Promise<Replica> {
   const use: Parts = { openDatabase, createDrivers, Gate, ...parts };
-  if (!config.production) makeSecrets(config);
+  if (!config.production) {
+    makeSecrets(config);
+    if (config.signer !== undefined && 'folder' in config.signer) makeSigner(config.signer);
+  }
   const db = await use.openDatabase(
     config.databaseUrl === undefined
       ? { folder: join(config.folder, 'database') }
@@ -59,7 +73,19 @@ export async function startReplica(config: Config, parts: Partial<Parts> = {}): 
   if (config.production) await db.assertPosture();
   const recordKeys = parseRecordKeys(readFileSync(config.recordKeysFile));
   const writer = { id: newEventId(), build: BUILD };
-  const log = createUsageLog({ append: (units) => appendUnits(db, writer.id, units) });
+  const durability = await db.durability();
+  const durable = watchDurability(
+    durability,
+    () => db.durability(),
+    (now) => journal({ event: 'durability', detail: now }),
+  );
+  const published = watchPublication(() => readUnpublished(db, LAG_TREES));
+  const log = createUsageLog({
+    async append(units) {
+      durable.assert();
+      return appendUnits(db, writer.id, units);
+    },
+  });
   const kms = createKmsCaller({
     drivers: use.createDrivers({
       production: config.production,
@@ -71,8 +97,18 @@ export async function startReplica(config: Config, parts: Partial<Parts> = {}): 
     },
     attemptMs: DEFAULT_LIMITS.attemptMs,
   });
-  const durability = await db.durability();
-  const core: Core = { db, log, kms, recordKeys, writer, durability, logHost: config.logHost };
+  const { logHost } = config;
+  const core: Core = {
+    db,
+    log,
+    kms,
+    recordKeys,
+    writer,
+    durability,
+    assertDurable: durable.assert,
+    logHost,
+  };
+  const checkpointer = config.signer && startCheckpointer(checkpointing(config.signer, core));
   const callers = createCallers(core);
   const keyring = createKeyring({
     kms,
@@ -90,8 +126,16 @@ export async function startReplica(config: Config, parts: Partial<Parts> = {}): 
     recheck: callers.recheck,
     Gate: use.Gate,
   });
-  const services = createServices(core, keyring, callers, ({ requestId, route, code, error }) =>
-    journal({ event: 'failure', requestId, route, code, detail: detailOf(error) }),
+  const services = createServices(
+    core,
+    keyring,
+    callers,
+    ({ requestId, route, code, error }) =>
+      journal({ event: 'failure', requestId, route, code, detail: detailOf(error) }),
+    () => ({
+      durable: !durable.weakened,
+      published: published.lagMs < LAG_MS && (checkpointer?.refused.size ?? 0) === 0,
+    }),
   );
   const operator = parseToken(readFileSync(config.operatorTokenFile, 'utf8').trim());
   if (operator?.kind !== 'operator') throw new Error('the operator token file holds no operator token');
@@ -103,13 +147,17 @@ export async function startReplica(config: Config, parts: Partial<Parts> = {}): 
   const chores = setInterval(() => {
     services.flushUnauthenticated().catch(() => {});
     pruneFlights(db, CHORES_MS).catch(() => {});
+    void durable.check();
   }, CHORES_MS).unref();
+  const looks = setInterval(() => void published.check(), LAG_CHECK_MS).unref();
 
   let stopped: Promise<void> | undefined;
   async function stop(boundMs: number): Promise<void> {
     clearInterval(chores);
+    clearInterval(looks);
     await http.stop(boundMs);
     await services.flushUnauthenticated().catch(() => {});
+    await checkpointer?.stop();
     await log.close();
     await kms.close();
     await db.close();
@@ -159,6 +207,41 @@ async function readBytes(path: string): Promise<Uint8Array> {
 
 function noSecret(cause?: unknown): KmsFailure {
   return new KmsFailure('misconfigured', 'KMS_MISCONFIGURED', { detail: 'no-secret', cause });
+}
+
+function checkpointing(signer: NonNullable<Config['signer']>, core: Core): CheckpointerOptions {
+  let last = '';
+  return {
+    db: core.db,
+    log: core.log,
+    writer: core.writer,
+    openSigner: () =>
+      'socket' in signer ? Promise.resolve(remoteSigner(signer.socket)) : openOwnSigner(signer),
+    originOf: (tenant) => originOf(core, tenant),
+    report(event) {
+      if (event.event === 'checkpoint-refused') {
+        journal({ event: event.event, tenant: event.tenant, detail: event.why });
+        return;
+      }
+      // What goes on failing in the same way is said once.
+      const detail = detailOf(event.error);
+      if (detail !== last)
+        journal({ event: event.event, ...(event.tenant ? { tenant: event.tenant } : {}), detail });
+      last = detail;
+    },
+  };
+}
+
+/** The signer in this process. */
+export function openOwnSigner({ keyFile, folder }: OwnSigner): Promise<Signer> {
+  return openSigner({ folder, keys: parseLogKeys(readFileSync(keyFile, 'utf8')) });
+}
+
+/** Makes a log key and an empty signer's memory where there are none. A memory is made only together with its key. */
+export function makeSigner({ keyFile, folder }: OwnSigner): void {
+  if (existsSync(keyFile)) return;
+  createSignerMemory(folder);
+  writeNew(keyFile, newLogKeyFile);
 }
 
 /** Makes the record key and the operator's token where there are none: for a laptop, and for `init`. */

@@ -46,6 +46,7 @@ export const LEAF_VERSION = 'keytether.log/1';
 export const HEADER = {
   requestId: 'Keytether-Request-Id',
   receipt: 'Keytether-Receipt',
+  next: 'Keytether-Next',
 } as const;
 
 /** The tree that holds what belongs to no tenant: operator acts, writer starts, unauthenticated refusals. */

@@ -23,6 +23,9 @@ const environment = z.object({
   KEYTETHER_PORT: count(0, 65_535, 8700),
   KEYTETHER_RECORD_KEYS_FILE: path,
   KEYTETHER_OPERATOR_TOKEN_FILE: path,
+  KEYTETHER_LOG_KEY_FILE: path,
+  KEYTETHER_SIGNER_FOLDER: path,
+  KEYTETHER_SIGNER_SOCKET: path,
   KEYTETHER_SECRETS_FOLDER: path,
   KEYTETHER_KMS_ENDPOINTS: z.string().default(''),
   KEYTETHER_LOG_HOST: z
@@ -36,6 +39,12 @@ const environment = z.object({
   KEYTETHER_EXPRESS_ONLY: z.enum(['0', '1']).default('0'),
   NODE_OPTIONS: z.string().optional(),
 });
+
+/** The signer in this process: its key file, and the folder of its memory. */
+export interface OwnSigner {
+  readonly keyFile: string;
+  readonly folder: string;
+}
 
 export interface Config {
   readonly production: boolean;
@@ -52,6 +61,8 @@ export interface Config {
   /** Addresses of KMSs, besides the vendors' own, that tenants may name: scheme, host and port. */
   readonly kmsEndpoints: readonly string[];
   readonly logHost: string;
+  /** Who signs checkpoints: this process, a signer behind a unix socket, or nobody that this replica knows. */
+  readonly signer: OwnSigner | { readonly socket: string } | undefined;
   readonly flightsPerTenant: number;
   readonly rotateDays: number;
   readonly rotateMessages: number;
@@ -104,6 +115,7 @@ export function readConfig(env: Environment): Config {
     logHost: set.KEYTETHER_LOG_HOST,
     workers:
       databaseUrl === undefined ? 1 : (set.KEYTETHER_WORKERS ?? (production ? availableParallelism() : 1)),
+    signer: signerOf(set, production ? undefined : folder),
     flightsPerTenant: set.KEYTETHER_FLIGHTS_PER_TENANT,
     rotateDays: set.KEYTETHER_ROTATE_DAYS,
     rotateMessages: set.KEYTETHER_ROTATE_MESSAGES,
@@ -123,6 +135,34 @@ export function readMigrateUrl(env: Environment): string {
     address('DATABASE_URL', set.DATABASE_URL, set.DATABASE_URL_FILE, production);
   if (url === undefined) throw new Error('MIGRATE_DATABASE_URL: set it to the address of the database owner');
   return url;
+}
+
+function signerOf(set: Settings, folder: string | undefined): Config['signer'] {
+  if (set.KEYTETHER_SIGNER_SOCKET !== undefined) return { socket: resolve(set.KEYTETHER_SIGNER_SOCKET) };
+  if (folder !== undefined) {
+    return {
+      keyFile: resolve(set.KEYTETHER_LOG_KEY_FILE ?? join(folder, 'log-key')),
+      folder: resolve(set.KEYTETHER_SIGNER_FOLDER ?? join(folder, 'signer')),
+    };
+  }
+  return set.KEYTETHER_LOG_KEY_FILE === undefined ? undefined : ownSigner(set);
+}
+
+function ownSigner(set: Settings): OwnSigner {
+  const { KEYTETHER_LOG_KEY_FILE: keyFile, KEYTETHER_SIGNER_FOLDER: folder } = set;
+  if (keyFile === undefined || folder === undefined) {
+    const name = keyFile === undefined ? 'KEYTETHER_LOG_KEY_FILE' : 'KEYTETHER_SIGNER_FOLDER';
+    throw new Error(`${name}: set it; \`npm run init -- FOLDER\` makes the key and the signer's folder`);
+  }
+  return { keyFile: resolve(keyFile), folder: resolve(folder) };
+}
+
+/** The settings of a signer that is a process of its own. Throws as {@link readConfig}. */
+export function readSignerConfig(env: Environment): OwnSigner & { readonly socket: string } {
+  const set = parse(env);
+  if (set.KEYTETHER_SIGNER_SOCKET === undefined)
+    throw new Error('KEYTETHER_SIGNER_SOCKET: set it to the path of the unix socket to listen on');
+  return { ...ownSigner(set), socket: resolve(set.KEYTETHER_SIGNER_SOCKET) };
 }
 
 function parse(env: Environment): Settings {

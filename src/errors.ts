@@ -3,6 +3,8 @@
  * Internal detail goes to the usage log and to `cause`; only `title` and `action` reach the caller.
  */
 
+import type { Receipt } from './audit/receipt.ts';
+
 /** Who can put it right. */
 export type Fault = 'caller' | 'customer' | 'provider' | 'platform';
 
@@ -205,6 +207,13 @@ export const ERRORS = {
     'The usage log cannot be written, so nothing is released.',
     'Retry after the time in Retry-After.',
   ),
+  CHECKPOINT_PENDING: row(
+    503,
+    true,
+    'platform',
+    'No signed checkpoint covers this yet.',
+    'Retry after the time in Retry-After; report it if it lasts.',
+  ),
   STORE_UNAVAILABLE: row(
     503,
     true,
@@ -255,6 +264,8 @@ export interface FailureOptions {
   /** Field errors of a refused request: paths and rules, never values. */
   readonly errors?: readonly { readonly path: string; readonly rule: string }[];
   readonly retryAfterSeconds?: number;
+  /** Where the record of the refusal stands, when it is durable. */
+  readonly receipt?: Receipt;
 }
 
 /** The one error class that the service throws on purpose. */
@@ -263,6 +274,7 @@ export class ServiceError extends Error {
   readonly detail: string | undefined;
   readonly errors: readonly { readonly path: string; readonly rule: string }[] | undefined;
   readonly retryAfterSeconds: number | undefined;
+  readonly receipt: Receipt | undefined;
 
   constructor(code: ErrorCode, options: FailureOptions = {}) {
     super(
@@ -274,6 +286,7 @@ export class ServiceError extends Error {
     this.detail = options.detail;
     this.errors = options.errors;
     this.retryAfterSeconds = options.retryAfterSeconds;
+    this.receipt = options.receipt;
   }
 }
 

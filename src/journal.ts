@@ -6,12 +6,21 @@ export interface JournalEntry {
   readonly requestId?: string;
   readonly route?: string;
   readonly code?: ErrorCode;
+  readonly tenant?: string;
   readonly detail?: string;
 }
 
 export function journal(entry: JournalEntry): void {
-  const { event, requestId, route, code, detail } = entry;
-  const line = JSON.stringify({ time: new Date().toISOString(), event, requestId, route, code, detail });
+  const { event, requestId, route, code, tenant, detail } = entry;
+  const line = JSON.stringify({
+    time: new Date().toISOString(),
+    event,
+    requestId,
+    route,
+    code,
+    tenant,
+    detail,
+  });
   process.stderr.write(`${line}\n`);
 }
 

@@ -1,11 +1,12 @@
-/** The one program: `start`, `tour`, `migrate`, `init FOLDER`. */
+/** The one program: `start`, `tour`, `migrate`, `init FOLDER`, `signer`. */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { keyRefOf, openLocalKeystore } from '../adapters/kms/local/keystore.ts';
 import { apiClient } from './api-client.ts';
-import { makeSecrets, type Replica, startReplica } from './assemble.ts';
-import { type Config, readConfig, readMigrateUrl } from './config.ts';
+import { makeSecrets, makeSigner, openOwnSigner, type Replica, startReplica } from './assemble.ts';
+import { serveSigner } from './audit/signer-process.ts';
+import { type Config, readConfig, readMigrateUrl, readSignerConfig } from './config.ts';
 import { detailOf, journal } from './journal.ts';
 import { onboard } from './onboard.ts';
 import { migrate } from './store/migrate.ts';
@@ -77,7 +78,7 @@ async function start(): Promise<void> {
   }
   if (!config.production && config.databaseUrl === undefined) await runTour();
   const replica = await startReplica(config);
-  stopOnSignal(replica);
+  stopOnSignal(() => replica.stop());
   if (config.production) {
     journal({ event: 'listening' });
     return;
@@ -89,18 +90,18 @@ async function start(): Promise<void> {
 }
 
 /** A debugger or a heap snapshot would show keys. */
-function refuseInspection(config: Config): void {
+function refuseInspection({ production }: Pick<Config, 'production'>): void {
   process.on('SIGUSR1', () => {});
   const open = process.execArgv.filter((flag) =>
     /^--(inspect|heapsnapshot|heap-prof|report-on|diagnostic)/.test(flag),
   );
-  if (config.production && open.length > 0) throw new Error(`${open[0]}: must not be set in production`);
+  if (production && open.length > 0) throw new Error(`${open[0]}: must not be set in production`);
 }
 
-function stopOnSignal(replica: Replica): void {
+function stopOnSignal(stop: () => Promise<void>): void {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => {
-      replica.stop().then(
+      stop().then(
         () => process.exit(0),
         (error) => {
           journal({ event: 'stop-failed', detail: detailOf(error) });
@@ -118,16 +119,31 @@ async function runMigrate(): Promise<void> {
 
 function init(folder: string | undefined): void {
   if (folder === undefined)
-    throw new Error('init FOLDER: names the folder for the record key and the operator token');
+    throw new Error('init FOLDER: names the folder for keys, operator token and signer');
   mkdirSync(resolve(folder), { recursive: true, mode: 0o700 });
   const files = {
     recordKeysFile: join(resolve(folder), 'record-keys'),
     operatorTokenFile: join(resolve(folder), 'operator-token'),
   };
+  const signer = { keyFile: join(resolve(folder), 'log-key'), folder: join(resolve(folder), 'signer') };
   makeSecrets(files);
-  say(
-    `KEYTETHER_RECORD_KEYS_FILE=${files.recordKeysFile}\nKEYTETHER_OPERATOR_TOKEN_FILE=${files.operatorTokenFile}`,
-  );
+  makeSigner(signer);
+  const settings = {
+    KEYTETHER_RECORD_KEYS_FILE: files.recordKeysFile,
+    KEYTETHER_OPERATOR_TOKEN_FILE: files.operatorTokenFile,
+    KEYTETHER_LOG_KEY_FILE: signer.keyFile,
+    KEYTETHER_SIGNER_FOLDER: signer.folder,
+  };
+  for (const [name, value] of Object.entries(settings)) say(`${name}=${value}`);
+}
+
+/** The signer of checkpoints as a process of its own. */
+async function runSigner(): Promise<void> {
+  refuseInspection({ production: true });
+  const config = readSignerConfig(process.env);
+  const server = await serveSigner(await openOwnSigner(config), config.socket);
+  stopOnSignal(() => server.close());
+  journal({ event: 'signer-listening' });
 }
 
 const commands: Readonly<Record<string, () => void | Promise<void>>> = {
@@ -135,6 +151,7 @@ const commands: Readonly<Record<string, () => void | Promise<void>>> = {
   tour: runTour,
   migrate: runMigrate,
   init: () => init(process.argv[3]),
+  signer: runSigner,
 };
 
 try {

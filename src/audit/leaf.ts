@@ -196,6 +196,7 @@ export function encodeLeaf(writer: Writer, tenant: string, body: LeafBody, eid =
     tn: tenant,
     typ: own.typ,
     v: LEAF_VERSION,
+    vkey: own.vkey,
     win: ordered(own.win),
   };
   return { eid, bytes: encoder.encode(JSON.stringify(fields)) };

@@ -1,9 +1,9 @@
 /** Writes answers: headers made once, one write for each answer, and connections that end so that the answer arrives. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Receipt } from '../audit/receipt.ts';
 import { HEADER } from '../brand.ts';
 import { ERRORS, type ErrorCode } from '../errors.ts';
 import { answerable, problem, retryAfter } from './problem.ts';
-import type { Receipt } from './services.ts';
 
 /** On every answer of the API, as name, value, name, value. */
 const SECURITY_HEADERS: readonly string[] = [
@@ -17,6 +17,9 @@ const SECURITY_HEADERS: readonly string[] = [
   "default-src 'none'; frame-ancestors 'none'",
 ];
 const JSON_HEADERS: readonly string[] = ['Content-Type', 'application/json', ...SECURITY_HEADERS];
+const IMMUTABLE_HEADERS: readonly string[] = SECURITY_HEADERS.map((each) =>
+  each === 'no-store' ? 'private, max-age=31536000, immutable' : each,
+);
 const PROBLEM_HEADERS: readonly string[] = ['Content-Type', 'application/problem+json', ...SECURITY_HEADERS];
 /** How long an answered client may go on sending a body that nobody wants, before its connection is cut. */
 const LINGER_MS = 1_000;
@@ -31,6 +34,14 @@ export interface Answerer {
     receipt: Receipt | undefined,
   ): void;
   empty(req: IncomingMessage, res: ServerResponse, requestId: string, status: number): void;
+  raw(
+    req: IncomingMessage,
+    res: ServerResponse,
+    requestId: string,
+    status: number,
+    content: Uint8Array | string,
+    as: { readonly media: string; readonly immutable: boolean; readonly headers: readonly string[] },
+  ): void;
   problem(
     req: IncomingMessage,
     res: ServerResponse,
@@ -57,7 +68,7 @@ export function createAnswerer(options: { maxBodyBytes: number }): Answerer {
     res: ServerResponse,
     status: number,
     head: string[],
-    text: string,
+    text: string | Uint8Array,
   ): void {
     if (res.headersSent || res.destroyed) return;
     if (status !== 204) head.push('Content-Length', String(Buffer.byteLength(text)));
@@ -79,9 +90,15 @@ export function createAnswerer(options: { maxBodyBytes: number }): Answerer {
     empty(req, res, requestId, status) {
       write(req, res, status, [...SECURITY_HEADERS, HEADER.requestId, requestId], '');
     },
+    raw(req, res, requestId, status, content, { media, immutable, headers }) {
+      const common = immutable ? IMMUTABLE_HEADERS : SECURITY_HEADERS;
+      const head = ['Content-Type', media, ...common, HEADER.requestId, requestId, ...headers];
+      write(req, res, status, head, content);
+    },
     problem(req, res, requestId, code, error, headers = []) {
-      const { errors, retryAfterSeconds } = answerable(error);
+      const { errors, retryAfterSeconds, receipt } = answerable(error);
       const head = [...PROBLEM_HEADERS, HEADER.requestId, requestId, ...headers];
+      if (receipt !== undefined) head.push(HEADER.receipt, receiptLine(receipt));
       const wait = retryAfter(code, retryAfterSeconds);
       if (wait !== undefined) head.push('Retry-After', wait);
       if (code === 'UNAUTHENTICATED') head.push('WWW-Authenticate', 'Bearer');
@@ -111,7 +128,7 @@ function linger(
   res: ServerResponse,
   status: number,
   head: string[],
-  text: string,
+  text: string | Uint8Array,
 ): void {
   res.writeHead(status, [...head, 'Connection', 'close']);
   res.write(text);

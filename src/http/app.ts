@@ -5,7 +5,8 @@
  */
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express';
 import { serveDocs } from './docs.ts';
-import type { PathParts, Route, Runner } from './route.ts';
+import { partsOf, patternOf } from './path.ts';
+import type { Route, Runner } from './route.ts';
 
 export function createApp(routes: readonly Route[], runner: Runner): Express {
   const app = express();
@@ -17,10 +18,9 @@ export function createApp(routes: readonly Route[], runner: Runner): Express {
   serveDocs(router, routes);
   for (const [path, ofPath] of byPath(routes)) {
     const parts = partsOf(path);
-    const pattern = path.replaceAll('{tenant}', ':tenant').replaceAll('{id}', ':id');
     const methods = new Map(ofPath.map((route) => [route.method as string, route]));
     const allow = ['Allow', [...methods.keys()].join(', ')];
-    router.all(pattern, (req: Request, res: Response) => {
+    router.all(patternOf(path), (req: Request, res: Response) => {
       const route = methods.get(req.method);
       if (route === undefined) return runner.refuse('METHOD_NOT_ALLOWED', req, res, allow);
       return runner.run(route, parts(req.path), req, res);
@@ -38,15 +38,4 @@ export function createApp(routes: readonly Route[], runner: Runner): Express {
 
 function byPath(routes: readonly Route[]): Map<string, Route[]> {
   return Map.groupBy(routes, (route) => route.path);
-}
-
-/** Reads the variable parts of a path where they stand, undecoded: an id has one spelling. */
-function partsOf(template: string): (path: string) => PathParts {
-  const names = template.split('/');
-  const tenantAt = names.indexOf('{tenant}');
-  const idAt = names.indexOf('{id}');
-  return (path) => {
-    const segments = path.split('/');
-    return { tenant: tenantAt === -1 ? undefined : segments[tenantAt], id: segments[idAt] ?? '' };
-  };
 }

@@ -112,6 +112,10 @@ function success(route: Route): Json {
   const headers = {
     [HEADER.requestId]: { schema: { type: 'string' }, description: 'Name it when you report something.' },
   };
+  if (route.media !== undefined) {
+    const content = { [route.media]: { schema: { type: 'string' } } };
+    return { [route.status]: { description: 'Done.', headers, content } };
+  }
   if (route.response === undefined) return { [route.status]: { description: 'Done.', headers } };
   return { [route.status]: { description: 'Done.', headers, content: json(output(route.response)) } };
 }

@@ -1,9 +1,11 @@
 /**
  * Errors to answers: problem details (RFC 9457) with a stable `code`. The only place that chooses a status of 4xx or 5xx,
- * and it takes it from `errors.ts`. Nothing of an error but its code, field errors and Retry-After leaves.
+ * and it takes it from `errors.ts`. Nothing of an error but its code, field errors, receipt and
+ * Retry-After leaves.
  */
 import type { z } from 'zod';
-import { ERRORS, type ErrorCode } from '../errors.ts';
+import type { Receipt } from '../audit/receipt.ts';
+import { ERRORS, type ErrorCode, type FailureOptions } from '../errors.ts';
 
 export interface FieldError {
   /** Dotted path of a field; `*` stands for a name that the caller chose. */
@@ -53,9 +55,10 @@ export function retryAfter(code: ErrorCode, seconds: number | undefined): string
 export function answerable(error: unknown): {
   errors: readonly FieldError[] | undefined;
   retryAfterSeconds: number | undefined;
+  receipt: Receipt | undefined;
 } {
-  const carried = (error ?? {}) as { errors?: readonly FieldError[]; retryAfterSeconds?: number };
-  return { errors: carried.errors, retryAfterSeconds: carried.retryAfterSeconds };
+  const { errors, retryAfterSeconds, receipt } = (error ?? {}) as FailureOptions;
+  return { errors, retryAfterSeconds, receipt };
 }
 
 /** Field errors of a refused request: paths and rules, never values. */

@@ -8,20 +8,22 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { z } from 'zod';
+import type { Receipt } from '../audit/receipt.ts';
 import { codeOf, ERRORS, type ErrorCode, ServiceError } from '../errors.ts';
 import { type Action, authorize, type Decision, type Principal } from '../service/authorize.ts';
 import { type ParsedToken, parseToken } from '../service/token.ts';
 import { type Answerer, createAnswerer } from './answer.ts';
 import { type BodyReader, ClientGone, createBodyReader, hasBody } from './body.ts';
+import { type PathParts, wellFormed } from './path.ts';
 import { fieldErrors } from './problem.ts';
-import type { Call, Receipt, Services } from './services.ts';
+import type { Call, Services } from './services.ts';
 
 /** What a handler gets. */
 export interface Context<Body = unknown, Query = unknown> {
   readonly services: Services;
   /** Its `principal` is absent on routes that are open to anyone, and its `tenant` where the path has none. */
   readonly call: Call;
-  /** The `{id}` of the path; empty where it has none. */
+  /** The part of the path that varies besides the tenant, of a shape that is known; empty where it has none. */
   readonly id: string;
   readonly body: Body;
   readonly query: Query;
@@ -30,9 +32,13 @@ export interface Context<Body = unknown, Query = unknown> {
 export interface Result {
   /** The answer's body; absent for 204. */
   readonly body?: unknown;
+  /** The answer of a route with a `media` type, in place of `body`. */
+  readonly raw?: Uint8Array | string;
   /** Instead of the route's own status. */
   readonly status?: number;
   readonly receipt?: Receipt;
+  /** More headers: name, value, name, value. */
+  readonly headers?: readonly string[];
 }
 
 /** A scope and purpose that a request wants to use. */
@@ -43,7 +49,7 @@ export interface Target {
 
 export interface Route<Body = unknown, Query = unknown> {
   readonly method: 'GET' | 'POST' | 'DELETE';
-  /** With `{tenant}` and `{id}` for the variable parts; neither is ever decoded. */
+  /** With `{tenant}` and at most one other variable part, as `path.ts` knows them; none is ever decoded. */
   readonly path: string;
   readonly summary: string;
   /** What authorize() is asked; `anyone` needs no token. */
@@ -56,6 +62,10 @@ export interface Route<Body = unknown, Query = unknown> {
   readonly response?: z.ZodType;
   /** The handler names every field of its answer itself, which spares the pass through `response`. */
   readonly exact?: boolean;
+  /** Answers in this media type, with what the handler gives as `raw`, and not in JSON. */
+  readonly media?: string;
+  /** The answer never changes: the caller's own cache may keep it. */
+  readonly immutable?: boolean;
   readonly status: number;
   /** Codes beyond those that follow from the action and schemas; for the API description. */
   readonly codes: readonly ErrorCode[];
@@ -69,12 +79,6 @@ export interface Route<Body = unknown, Query = unknown> {
 /** Gives a route its types; the table holds them all as `Route`. */
 export function route<Body, Query>(definition: Route<Body, Query>): Route {
   return definition as Route;
-}
-
-/** The variable parts of a path, exactly as they stand in the URL. */
-export interface PathParts {
-  readonly tenant: string | undefined;
-  readonly id: string;
 }
 
 export interface RunnerOptions {
@@ -98,8 +102,6 @@ export interface Runner {
 
 const MAX_BODY_BYTES = 1024 * 1024;
 const MAX_HELD_BYTES = 256 * 1024 * 1024;
-const TENANT_ID = /^ten_[a-z2-7]{26}$/;
-const THING_ID = /^(?:prn|ckey)_[a-z2-7]{26}$/;
 const NO_VALUES: unknown = Object.freeze({});
 
 export function createRunner(options: RunnerOptions): Runner {
@@ -151,8 +153,8 @@ export function createRunner(options: RunnerOptions): Runner {
     const action = route.action as Action;
     const code = decide(route, action, principal, tenant, body);
     if (code === 'allowed') return;
-    await services.refused({ principal, action, tenant, code, requestId });
-    throw new ServiceError(code);
+    const receipt = await services.refused({ principal, action, tenant, code, requestId });
+    throw new ServiceError(code, { receipt });
   }
 
   function report(route: Route, requestId: string, code: ErrorCode, error: unknown): void {
@@ -190,11 +192,6 @@ function decide(
     if (decision !== 'allowed') return decision;
   }
   return 'allowed';
-}
-
-/** Whether the ids could exist at all. Text of any other shape, percent signs included, is the same 404 without a look. */
-function wellFormed({ tenant, id }: PathParts): boolean {
-  return (tenant === undefined || TENANT_ID.test(tenant)) && (id === '' || THING_ID.test(id));
 }
 
 /** The API key of the Authorization header. Throws UNAUTHENTICATED for anything but exactly one well-formed key. */
@@ -258,6 +255,15 @@ function send(
   result: Result,
 ): void {
   const status = result.status ?? route.status;
+  if (route.media !== undefined) {
+    const { media, immutable = false } = route;
+    answer.raw(req, res, requestId, status, result.raw ?? '', {
+      media,
+      immutable,
+      headers: result.headers ?? [],
+    });
+    return;
+  }
   if (route.response === undefined) {
     answer.empty(req, res, requestId, status);
     return;

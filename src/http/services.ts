@@ -6,6 +6,8 @@
  * checked role, tenant, scope and purpose with `authorize`. Ids of things inside a tenant are not checked: a method that
  * does not find one *in this tenant* throws NOT_FOUND, whatever the reason.
  */
+import type { Receipt } from '../audit/receipt.ts';
+import type { Tile } from '../audit/tiles.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { ReconciliationSummary } from '../reconcile/summary.ts';
 import type { Action, Principal, Role } from '../service/authorize.ts';
@@ -23,15 +25,6 @@ export interface Call {
 
 /** An operator's call that names no tenant. */
 export type SystemCall = Omit<Call, 'tenant'>;
-
-/** Where the record of a use stands. Checkable against any later checkpoint of the tenant's log. */
-export interface Receipt {
-  readonly origin: string;
-  readonly index: number;
-  /** 32 bytes as canonical base64. */
-  readonly leafHash: string;
-  readonly durability: 'durable' | 'replicated' | 'process';
-}
 
 export interface Refusal {
   readonly principal: Principal;
@@ -171,13 +164,35 @@ export interface LogPage {
   readonly entries: readonly { readonly index: number; readonly leafHash: string; readonly leaf: string }[];
 }
 
+/** Entries of the usage log that say these things; absent means anything. */
+export interface EntryQuery {
+  readonly from: number;
+  /** Index behind the last one that is wanted; absent: the end of the log. */
+  readonly to?: number | undefined;
+  readonly limit: number;
+  readonly typ?: string | undefined;
+  readonly op?: string | undefined;
+  readonly out?: string | undefined;
+  /** Id of a key of ours or of a customer key. */
+  readonly key?: string | undefined;
+  /** Id of the principal who asked. */
+  readonly actor?: string | undefined;
+}
+
+export interface EntryPage {
+  /** Index, leaf hash as base64, and the exact JSON text that was hashed. */
+  readonly entries: readonly { readonly i: number; readonly h: string; readonly leaf: string }[];
+  /** Where to go on; absent at the end. A page may be empty although there is more. */
+  readonly next: number | undefined;
+}
+
 export interface Services {
   /** Reads the principal after the call began; throws UNAUTHENTICATED for every cause that lies with the token. */
   authenticate(token: ParsedToken): Promise<Principal>;
   /** Counts one 401. The counts go to the system log in bulk. */
   countUnauthenticated(): void;
-  /** Logs a denial. The answer waits for it; a failure of it becomes the answer. */
-  refused(refusal: Refusal): Promise<void>;
+  /** Logs a denial in the caller's own tree. The answer waits for it; a failure of it becomes the answer. */
+  refused(refusal: Refusal): Promise<Receipt>;
   failed(failure: Failure): void;
   /** Checks the envelope's header without I/O; throws ENVELOPE_MALFORMED. */
   checkEnvelope(envelope: Uint8Array): void;
@@ -221,4 +236,17 @@ export interface Services {
   readLog(call: Call, page: { from: number; limit: number }): Promise<LogPage>;
   /** Appends the statement to the tenant's log, as its caller's: nothing of it is checked. */
   recordReconciliation(call: Call, result: ReconciliationSummary): Promise<Receipt>;
+  searchEntries(call: Call, query: EntryQuery): Promise<EntryPage>;
+  /** The newest signed checkpoint. It and all below throw CHECKPOINT_PENDING where none covers what is asked for. */
+  readCheckpoint(call: Call): Promise<string>;
+  /** The verifier key of the newest checkpoint. */
+  readLogKey(call: Call): Promise<string>;
+  readTile(call: Call, tile: Tile): Promise<Uint8Array>;
+  /** A tlog-proof. `eid`: 16 bytes. */
+  proveEntry(call: Call, eid: Uint8Array): Promise<string>;
+  /** Hashes as base64. Throws REQUEST_INVALID for sizes that no checkpoint covers. */
+  proveConsistency(
+    call: Call,
+    range: { from: number; to?: number | undefined },
+  ): Promise<{ from: number; to: number; proof: readonly string[] }>;
 }

@@ -12,7 +12,8 @@ import {
   newEventId,
   type Writer,
 } from '../audit/leaf.ts';
-import type { UsageLog } from '../audit/usage-log.ts';
+import type { DurableRecord } from '../audit/sealed.ts';
+import type { Appended, UsageLog } from '../audit/usage-log.ts';
 import { openRecordKey } from '../crypto/keys.ts';
 import type { RecordKeys } from '../crypto/records.ts';
 import { codeOf, type ErrorCode, ServiceError } from '../errors.ts';
@@ -35,10 +36,13 @@ import {
 } from './flight.ts';
 import type { CommitVerdict, Gate, GateLimits, GateResult, Plan, Use } from './gate.ts';
 import { ItemsFailed, planRound, questionOf, type RootFlight, type RotationPolicy } from './plan.ts';
-import type { KeyUse, Released } from './use.ts';
+import { type KeyUse, type Released, UseRefused } from './use.ts';
 
 /** Messages under one data key, whatever the policy says: the bound of the log's append function. */
 const MESSAGE_LIMIT = 2 ** 32;
+
+/** How long an outage's answer waits for its record. */
+const RECEIPT_WAIT_MS = 100;
 
 export interface KeyringOptions {
   readonly kms: KmsCaller;
@@ -76,6 +80,8 @@ interface Intent {
 export function createKeyring(options: KeyringOptions): Keyring {
   const { kms, log, recordKeys, writer, rotation } = options;
   const tools: FlightTools = { writer, recordKeys, now: Date.now };
+  /** The durable records of what a request came to, for the receipt of a refusal. */
+  const recordsOf = new WeakMap<KeyUse, readonly DurableRecord[]>();
 
   const gate: Gate<KeyUse, RootFlight, Intent, KeyAnswer, Opened> = new options.Gate(
     {
@@ -157,14 +163,27 @@ export function createKeyring(options: KeyringOptions): Keyring {
     uses: readonly KeyUse[],
     plans: readonly Plan<RootFlight>[],
   ): Promise<void> {
-    const rows = uses.flatMap((use, i): LogRow[] => {
+    const rowsOf = uses.map((use, i): LogRow[] => {
       const plan = plans[i];
       if (plan === undefined || !('code' in plan)) return [];
       const detail = plan.cause instanceof ServiceError ? plan.cause.detail : undefined;
       const out = plan.code === 'DECRYPT_FAILED' || plan.code === 'KEY_RECORD_TAMPERED' ? 'error' : 'denied';
       return refusalRows(writer, use, { code: plan.code, detail, out, intent: undefined });
     });
-    if (rows.length > 0) await log.append({ kind: 'plain', tenant, rows });
+    const rows = rowsOf.flat();
+    if (rows.length === 0) return;
+    const byEvent = recordsByEvent(await log.append({ kind: 'plain', tenant, rows }));
+    for (const [i, use] of uses.entries()) keepRecords(use, rowsOf[i] ?? [], byEvent);
+  }
+
+  function keepRecords(
+    use: KeyUse,
+    rows: readonly LogRow[],
+    byEvent: RecordsByEvent,
+  ): readonly DurableRecord[] {
+    const records = rows.flatMap((row) => byEvent.get(row.eid) ?? []);
+    recordsOf.set(use, records);
+    return records;
   }
 
   function callOf({ target, binding }: RootFlight, intent: string, requestId?: string): LeafCall {
@@ -269,10 +288,11 @@ export function createKeyring(options: KeyringOptions): Keyring {
     });
     const opened = uses.flatMap((use) => (use.ok ? [use.opened] : []));
     const created = opened.length === 0 ? [] : [...answer.created.values()];
+    const rowsOf = uses.map((use) => (use.ok ? use.opened.rows : failedRows(use, out, intent.text)));
     const rows = [
       result,
       ...created.flatMap((key) => key.leaves.map(({ eid, bytes }) => ({ eid, leaf: bytes, guarded: true }))),
-      ...uses.flatMap((use) => (use.ok ? use.opened.rows : failedRows(use, out, intent.text))),
+      ...rowsOf.flat(),
     ];
     const appended = await log.append({
       kind: 'outcome',
@@ -284,12 +304,11 @@ export function createKeyring(options: KeyringOptions): Keyring {
       newKeys: created.map((key) => key.stored),
       counts: opened.flatMap(({ counts }) => counts.map((count) => ({ ...count, limit: MESSAGE_LIMIT }))),
     });
-    const byEvent = new Map(
-      appended.records.flatMap((record, i) => (record === undefined ? [] : [[rows[i]?.eid, record]])),
-    );
-    for (const use of uses) {
+    const byEvent = recordsByEvent(appended);
+    for (const [i, use] of uses.entries()) {
+      const records = keepRecords(use.request, rowsOf[i] ?? [], byEvent);
       const each = use.ok ? use.opened : use.cause instanceof UseFailed ? use.cause.opened : undefined;
-      if (each !== undefined) each.records = each.rows.flatMap((row) => byEvent.get(row.eid) ?? []);
+      if (each !== undefined) each.records = records;
     }
     if (appended.verdict === 'head-moved') {
       for (const { request } of uses) request.lostRaces = (request.lostRaces ?? 0) + 1;
@@ -313,32 +332,47 @@ export function createKeyring(options: KeyringOptions): Keyring {
     });
   }
 
+  /**
+   * The customer's KMS gave no answer in time: nothing was used, and the log says that somebody wanted to. The answer waits
+   * for the record a moment and no longer, because it is at its deadline.
+   */
+  async function unansweredUse(request: KeyUse, code: ErrorCode): Promise<readonly DurableRecord[]> {
+    const { tenant } = request;
+    const rows = refusalRows(writer, request, { code, detail: undefined, out: 'unknown', intent: undefined });
+    const appended = log.append({ kind: 'plain', tenant, rows }).then(
+      ({ records }) => records.flatMap((record) => record ?? []),
+      () => [],
+    );
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<readonly DurableRecord[]>((resolve) => {
+      timer = setTimeout(resolve, RECEIPT_WAIT_MS, []);
+    });
+    const records = await Promise.race([appended, late]);
+    clearTimeout(timer);
+    return records;
+  }
+
   async function use(request: KeyUse): Promise<Released> {
     const result = await new Promise<GateResult<Opened>>((resolve) => {
       gate.use(request.tenant, request, weightOf(request), resolve, request.arrivedAt);
     });
     if (result.ok) return released(result.opened);
-    if (!result.logged && result.code.startsWith('KMS_')) {
-      // The customer's KMS gave no answer in time: nothing was used, and the log says that somebody wanted to.
-      const rows = refusalRows(writer, request, {
-        code: result.code,
-        detail: undefined,
-        out: 'unknown',
-        intent: undefined,
-      });
-      later({ kind: 'plain', tenant: request.tenant, rows });
-    }
+    const records = result.logged
+      ? (recordsOf.get(request) ?? [])
+      : result.code.startsWith('KMS_')
+        ? await unansweredUse(request, result.code)
+        : [];
     const { cause } = result;
     if (cause instanceof UseFailed && request.items.length > 1) return released(cause.opened);
     if (cause instanceof ItemsFailed && request.items.length > 1) {
       return {
         results: cause.items.map(({ code, detail }) => ({ ok: false, code, detail, leaf: 0 })),
-        records: [],
+        records,
       };
     }
     const retryAfterSeconds =
       result.retryAfterMs === undefined ? undefined : Math.ceil(result.retryAfterMs / 1000);
-    throw new ServiceError(result.code, {
+    throw new UseRefused(result.code, records, {
       ...(result.cause === undefined ? {} : { cause: result.cause }),
       ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
     });
@@ -350,6 +384,13 @@ export function createKeyring(options: KeyringOptions): Keyring {
       return gate.busy;
     },
   };
+}
+
+/** By the very bytes that the row was made with: a record keeps them. */
+type RecordsByEvent = ReadonlyMap<Uint8Array, DurableRecord>;
+
+function recordsByEvent({ records }: Appended): RecordsByEvent {
+  return new Map(records.flatMap((record) => (record === undefined ? [] : [[record.eid, record] as const])));
 }
 
 /** The unit that opens a flight, and its event id. The body learns the id, which is also the correlation id of the call. */

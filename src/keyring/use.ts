@@ -3,7 +3,7 @@
 import type { Actor } from '../audit/leaf.ts';
 import type { DurableRecord, Sealed } from '../audit/sealed.ts';
 import type { EncryptionContext } from '../crypto/context.ts';
-import type { ErrorCode } from '../errors.ts';
+import { type ErrorCode, type FailureOptions, ServiceError } from '../errors.ts';
 
 interface ItemBinding {
   readonly purpose: string;
@@ -54,4 +54,14 @@ export interface Released {
   readonly results: readonly ItemResult[];
   /** In the order of {@link ItemResult.leaf}. */
   readonly records: readonly DurableRecord[];
+}
+
+/** A request that was refused. The records of the refusal are durable; there are none where it could not be logged in time. */
+export class UseRefused extends ServiceError {
+  readonly records: readonly DurableRecord[];
+
+  constructor(code: ErrorCode, records: readonly DurableRecord[], options: FailureOptions) {
+    super(code, options);
+    this.records = records;
+  }
 }

@@ -8,6 +8,7 @@ import {
   type LeafKey,
   type Writer,
 } from '../audit/leaf.ts';
+import type { Receipt } from '../audit/receipt.ts';
 import type { DurableRecord } from '../audit/sealed.ts';
 import type { UsageLog } from '../audit/usage-log.ts';
 import type { RecordKeys } from '../crypto/records.ts';
@@ -26,6 +27,8 @@ export interface Core {
   readonly writer: Writer;
   /** What a commit survives, as it was found when the service started. */
   readonly durability: Durability;
+  /** Throws LOG_UNAVAILABLE while a commit survives less than that. */
+  assertDurable(): void;
   /** Host part of every log's origin. */
   readonly logHost: string;
 }
@@ -35,14 +38,7 @@ export function originOf(core: Core, tenant: string): string {
   return `${core.logHost}/log/${tenant}`;
 }
 
-export interface ReceiptFields {
-  readonly origin: string;
-  readonly index: number;
-  readonly leafHash: string;
-  readonly durability: Durability;
-}
-
-export function receiptOf(core: Core, tenant: string, record: DurableRecord): ReceiptFields {
+export function receiptOf(core: Core, tenant: string, record: DurableRecord): Receipt {
   const leafHash = Buffer.from(record.leafHash).toString('base64');
   return { origin: originOf(core, tenant), index: record.index, leafHash, durability: core.durability };
 }
@@ -54,13 +50,14 @@ export type ChangeRecord = LeafBody & { readonly tree?: string };
  * An administrator's act on one tenant: its rows, the raised state version and its records are one commit. `work` does
  * the rows and says what to record. `trees`: other logs that get a record.
  */
-export function change(
+export async function change(
   core: Core,
   tenant: string,
   work: (tx: Transaction) => Promise<readonly ChangeRecord[]>,
   trees: readonly string[] = [],
 ): Promise<void> {
-  return core.db.transaction(
+  core.assertDurable();
+  await core.db.transaction(
     tenant,
     async (tx) => {
       const records = await work(tx);
@@ -82,11 +79,12 @@ function rowOf(core: Core, tenant: string, body: LeafBody): LogRow {
   return { eid, leaf: bytes, guarded: false };
 }
 
-/** Appends one record on its own, waits until it is durable, and tells where it stands. */
-export async function recordNow(core: Core, tenant: string, body: LeafBody): Promise<ReceiptFields> {
+/** Appends one record on its own and waits until it is durable. */
+export async function recordNow(core: Core, tenant: string, body: LeafBody): Promise<DurableRecord> {
   const { records } = await core.log.append({ kind: 'plain', tenant, rows: [rowOf(core, tenant, body)] });
-  if (records[0] === undefined) throw new ServiceError('INTERNAL', { detail: 'no-record' });
-  return receiptOf(core, tenant, records[0]);
+  const [record] = records;
+  if (record === undefined) throw new ServiceError('LOG_UNAVAILABLE', { detail: 'record-dropped' });
+  return record;
 }
 
 /** Reads only; takes no lock of the log. */

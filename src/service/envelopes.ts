@@ -1,10 +1,19 @@
 /** Encrypt and decrypt, one item or many: from what the caller sent to the keyring and back. */
+import type { Receipt } from '../audit/receipt.ts';
+import type { DurableRecord } from '../audit/sealed.ts';
 import type { ErrorCode } from '../errors.ts';
 import { codeOf, ServiceError } from '../errors.ts';
 import type { Keyring } from '../keyring/keyring.ts';
-import type { DecryptItem, EncryptItem, ItemResult, KeyUse, Released } from '../keyring/use.ts';
+import {
+  type DecryptItem,
+  type EncryptItem,
+  type ItemResult,
+  type KeyUse,
+  type Released,
+  UseRefused,
+} from '../keyring/use.ts';
 import type { Principal } from './authorize.ts';
-import { actorOf, type Core, type ReceiptFields, receiptOf } from './core.ts';
+import { actorOf, type Core, receiptOf } from './core.ts';
 
 /** Who asks, for which tenant, and since when. */
 export interface EnvelopeCall {
@@ -28,7 +37,7 @@ type Succeeded<T> = T & { readonly ok: true; readonly reference: string };
 
 export interface BatchResult<T> {
   readonly items: readonly (Succeeded<T> | Failed)[];
-  readonly receipts: readonly ReceiptFields[];
+  readonly receipts: readonly Receipt[];
 }
 
 export interface EncryptedItem {
@@ -55,8 +64,23 @@ export function createEnvelopes(core: Core, keyring: Keyring) {
     return { tenant, scope, actor: actorOf(principal), requestId, arrivedAt, stateVersion, ...work };
   }
 
+  /** A refusal carries the receipt of its record; where it made several, of the first. */
+  function refusal(tenant: string, error: unknown): unknown {
+    if (!(error instanceof UseRefused)) return error;
+    const { code, detail, retryAfterSeconds, records } = error;
+    const [record] = records;
+    return new ServiceError(code, {
+      cause: error.cause,
+      ...(detail === undefined ? {} : { detail }),
+      ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+      ...(record === undefined ? {} : { receipt: receiptOf(core, tenant, record) }),
+    });
+  }
+
   async function one(call: EnvelopeCall, use: KeyUse) {
-    const released = await keyring.use(use);
+    const released = await keyring.use(use).catch((error) => {
+      throw refusal(call.tenant, error);
+    });
     const [result] = released.results;
     if (result === undefined) throw new ServiceError('INTERNAL', { detail: 'no-result' });
     const { bytes, keyId, keyVersion } = reveal(result, released);
@@ -77,14 +101,13 @@ export function createEnvelopes(core: Core, keyring: Keyring) {
       scopes.map(([scope, group]) => keyring.use(useOfScope(scope, group))),
     );
     const [first] = ends;
-    if (first?.status === 'rejected' && ends.every(({ status }) => status === 'rejected')) throw first.reason;
+    if (first?.status === 'rejected' && ends.every(({ status }) => status === 'rejected'))
+      throw refusal(call.tenant, first.reason);
     const byItem = new Map<In, Succeeded<Out> | Failed>();
-    const receipts: ReceiptFields[] = [];
+    const receipts: Receipt[] = [];
     ends.forEach((end, i) => {
       const group = scopes[i]?.[1] ?? [];
-      if (end.status === 'fulfilled') {
-        receipts.push(...end.value.records.map((record) => receiptOf(core, call.tenant, record)));
-      }
+      receipts.push(...recordsOf(end).map((record) => receiptOf(core, call.tenant, record)));
       group.forEach((item, at) => {
         const { reference } = item;
         try {
@@ -137,6 +160,12 @@ export function createEnvelopes(core: Core, keyring: Keyring) {
       );
     },
   };
+}
+
+/** Of what was released, or of the refusal. */
+function recordsOf(end: PromiseSettledResult<Released>): readonly DurableRecord[] {
+  if (end.status === 'fulfilled') return end.value.records;
+  return end.reason instanceof UseRefused ? end.reason.records : [];
 }
 
 interface Revealed {

@@ -1,23 +1,38 @@
 /** Every public verb of the product, joined over one core: what the HTTP side calls. */
+import type { Receipt } from '../audit/receipt.ts';
 import { SYSTEM_TENANT } from '../brand.ts';
 import { parseMessage } from '../crypto/message.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Keyring } from '../keyring/keyring.ts';
 import type { ReconciliationSummary } from '../reconcile/summary.ts';
-import { readEntries, readHead } from '../store/log.ts';
 import { readPrincipals } from '../store/principals.ts';
 import { createAuthenticator } from './authenticate.ts';
 import type { Action, Principal } from './authorize.ts';
 import { authRow, type Callers, checkCaller } from './callers.ts';
-import { actorOf, type Core, originOf, reading, recordNow } from './core.ts';
+import { actorOf, type Core, receiptOf, recordNow } from './core.ts';
 import { createCustomerKeys } from './customer-keys.ts';
 import { createEnvelopes } from './envelopes.ts';
+import { createLogReader } from './log.ts';
 import { createTenants } from './tenants.ts';
 
 /** Where failures of ours go: the operator's log, fields by name and never a value of a request. */
 export type Report = (failure: { requestId: string; route: string; code: ErrorCode; error: unknown }) => void;
 
-export function createServices(core: Core, keyring: Keyring, callers: Callers, report: Report) {
+/** What the replica knows of itself without asking. */
+export interface Health {
+  /** Whether commits still survive what they did at the start. */
+  readonly durable: boolean;
+  /** Whether signed checkpoints follow the log. */
+  readonly published: boolean;
+}
+
+export function createServices(
+  core: Core,
+  keyring: Keyring,
+  callers: Callers,
+  report: Report,
+  health: () => Health,
+) {
   const authenticator = createAuthenticator({
     readPrincipals: async (ids) => (await readPrincipals(core.db, ids)).map(authRow),
     verifyPrincipal: ({ row }) => checkCaller(row, core.recordKeys),
@@ -57,9 +72,9 @@ export function createServices(core: Core, keyring: Keyring, callers: Callers, r
       action: Action;
       code: ErrorCode;
       requestId: string;
-    }): Promise<void> {
+    }): Promise<Receipt> {
       const { principal, action, code, requestId } = refusal;
-      await recordNow(core, principal.tenant, {
+      const record = await recordNow(core, principal.tenant, {
         typ: 'access.denied',
         op: action,
         act: actorOf(principal),
@@ -67,18 +82,22 @@ export function createServices(core: Core, keyring: Keyring, callers: Callers, r
         n: 1,
         rsn: code,
       });
+      return receiptOf(core, principal.tenant, record);
     },
 
     checkEnvelope(envelope: Uint8Array) {
       parseMessage(envelope);
     },
 
+    /** Checkpoints that lag are shown and take no replica out: uses are logged all the same. */
     async readiness() {
       const store = await core.db.query('SELECT 1').then(
-        () => 'ok' as const,
-        () => 'failed' as const,
+        () => true,
+        () => false,
       );
-      return { ready: store === 'ok', checks: { store } };
+      const { durable, published } = health();
+      const checks = { store: word(store), durability: word(durable), checkpoints: word(published) };
+      return { ready: store && durable, checks };
     },
 
     createTenant: tenants.create,
@@ -110,7 +129,7 @@ export function createServices(core: Core, keyring: Keyring, callers: Callers, r
         from: Date.parse(at.from) * 1000,
         until: Date.parse(at.until) * 1000,
       });
-      return recordNow(core, call.tenant, {
+      const record = await recordNow(core, call.tenant, {
         typ: 'recon.result',
         act: actorOf(call.principal),
         req: call.requestId,
@@ -119,23 +138,13 @@ export function createServices(core: Core, keyring: Keyring, callers: Callers, r
         n: counts,
         src: inputs.map(({ side, sha256, bytes }) => ({ side, h: sha256, len: bytes })),
       });
+      return receiptOf(core, call.tenant, record);
     },
 
-    async readLog(call: { tenant: string }, page: { from: number; limit: number }) {
-      return reading(core, call.tenant, async (tx) => {
-        const head = await readHead(tx);
-        const entries = await readEntries(tx, page.from, page.limit);
-        return {
-          origin: originOf(core, call.tenant),
-          size: head.size,
-          root: Buffer.from(head.root).toString('base64'),
-          entries: entries.map(({ index, leafHash, leaf }) => ({
-            index,
-            leafHash: Buffer.from(leafHash).toString('base64'),
-            leaf: new TextDecoder('utf-8', { fatal: true }).decode(leaf),
-          })),
-        };
-      });
-    },
+    ...createLogReader(core),
   };
+}
+
+function word(ok: boolean): 'ok' | 'failed' {
+  return ok ? 'ok' : 'failed';
 }

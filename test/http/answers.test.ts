@@ -46,6 +46,23 @@ describe('encrypt and decrypt', () => {
     );
   });
 
+  test('a refusal carries its receipt in the same header, and nothing of it in its body', async () => {
+    const leafHash = Buffer.alloc(32, 9).toString('base64');
+    http.services.before = (name) => {
+      if (name !== 'decrypt') return;
+      const receipt = { origin: 'log.test/log/x', index: 7, leafHash, durability: 'durable' } as const;
+      throw new ServiceError('KMS_KEY_DISABLED', { receipt });
+    };
+    const envelope = Buffer.from('8e4b544d41', 'hex').toString('base64');
+    const reply = await http.send('POST', `${base}/decrypt`, { token, json: { envelope, purpose: 'notes' } });
+    http.services.before = () => {};
+    expect(reply.status).toBe(424);
+    expect(reply.headers.get('keytether-receipt')).toBe(
+      `origin="log.test/log/x", index=7, leaf="${leafHash}", durability="durable"`,
+    );
+    expect(reply.text).not.toContain('log.test');
+  });
+
   test('every item of a batch succeeds or fails by itself', async () => {
     const envelope = Buffer.from('8e4b544d41', 'hex').toString('base64');
     const items = ['notes', 'wrong'].map((purpose) => ({ reference: `r-${purpose}`, envelope, purpose }));
@@ -287,4 +304,47 @@ describe('the direct way', () => {
     await one.server.stop(1_000);
     return answers;
   }
+});
+
+describe('answers that are not JSON', () => {
+  const log = `/v1/tenants/${OWN}/log`;
+  let auditor: string;
+  beforeAll(() => {
+    auditor = http.services.addPrincipal('auditor', OWN);
+  });
+  const raw = async (path: string) => {
+    const response = await fetch(`http://127.0.0.1:${http.port}${log}/${path}`, {
+      headers: { authorization: `Bearer ${auditor}` },
+    });
+    return { headers: response.headers, bytes: new Uint8Array(await response.arrayBuffer()) };
+  };
+
+  test('a tile is bytes that the caller’s own cache may keep, and nobody else’s', async () => {
+    const { headers, bytes } = await raw('tile/0/000.p/3');
+    expect(bytes).toEqual(new Uint8Array(96).fill(0xf1));
+    expect(headers.get('content-type')).toBe('application/octet-stream');
+    expect(headers.get('cache-control')).toBe('private, max-age=31536000, immutable');
+    expect(headers.get('x-content-type-options')).toBe('nosniff');
+    expect(headers.get('content-security-policy')).toContain("default-src 'none'");
+  });
+
+  test('a checkpoint is text that no cache keeps', async () => {
+    const { headers, bytes } = await raw('checkpoint');
+    expect(new TextDecoder().decode(bytes)).toBe(await http.services.readCheckpoint({} as never));
+    expect(headers.get('content-type')).toBe('text/plain; charset=utf-8');
+    expect(headers.get('cache-control')).toBe('no-store');
+  });
+
+  test('entries are one JSON object on each line, with the place to go on in a header', async () => {
+    const first = await raw('entries');
+    const lines = new TextDecoder().decode(first.bytes).split('\n');
+    expect(lines.pop()).toBe('');
+    expect(lines.map((line) => Object.keys(JSON.parse(line)))).toEqual([
+      ['i', 'h', 'leaf'],
+      ['i', 'h', 'leaf'],
+    ]);
+    expect(first.headers.get('content-type')).toBe('application/x-ndjson');
+    expect(first.headers.get('keytether-next')).toBe('2');
+    expect((await raw('entries?from=2')).headers.get('keytether-next')).toBeNull();
+  });
 });

@@ -1,7 +1,7 @@
 /** Malformed requests over a real socket: each has its status and code, and none costs a call into the services. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { mintToken } from '../../src/service/token.ts';
-import { OWN } from './fake-services.ts';
+import { EVENT_ID, OWN } from './fake-services.ts';
 import { type Listening, listen, type SendOptions } from './listen.ts';
 
 const ENCRYPT = `/v1/tenants/${OWN}/encrypt`;
@@ -189,6 +189,27 @@ describe('bodies', () => {
     'from=%00',
   ])('the log query %s', async (query) => {
     await expectRefusal(['GET', `/v1/tenants/${OWN}/log?${query}`, {}], 400, 'REQUEST_INVALID');
+  });
+
+  test.each([
+    'entries?to=-1',
+    'entries?from=9007199254740993000',
+    'entries?limit=1001',
+    'entries?typ=',
+    'entries?typ=%27',
+    'entries?out=fine',
+    'entries?key=x',
+    'entries?actor=prn_1',
+    'entries?key=a&key=b',
+    'entries?order=desc',
+    'consistency',
+    'consistency?from=1&to=01',
+    'checkpoint?at=1',
+    'vkey?x=1',
+    'tile/0/000?x=1',
+    `entries/${EVENT_ID}/proof?format=spicy`,
+  ])('the log request %s', async (request) => {
+    await expectRefusal(['GET', `/v1/tenants/${OWN}/log/${request}`, {}], 400, 'REQUEST_INVALID');
   });
 
   test.each<[string, unknown, string]>([
@@ -427,6 +448,25 @@ describe('methods and paths', () => {
     `/v1/tenants/${tenant.toUpperCase()}`,
     `/v1/tenants/${tenant};a=b`,
     `/v1/tenants/${tenant}/log/`,
+    `/v1/tenants/${tenant}/log/tile`,
+    `/v1/tenants/${tenant}/log/tile/`,
+    `/v1/tenants/${tenant}/log/tile/0`,
+    `/v1/tenants/${tenant}/log/tile/0/0`,
+    `/v1/tenants/${tenant}/log/tile/0/000/`,
+    `/v1/tenants/${tenant}/log/tile/00/000`,
+    `/v1/tenants/${tenant}/log/tile/64/000`,
+    `/v1/tenants/${tenant}/log/tile/0/x000/000`,
+    `/v1/tenants/${tenant}/log/tile/0/000.p/0`,
+    `/v1/tenants/${tenant}/log/tile/0/000.p/256`,
+    `/v1/tenants/${tenant}/log/tile/0/000%2Ep/1`,
+    `/v1/tenants/${tenant}/log/tile/0/%ZZ`,
+    `/v1/tenants/${tenant}/log/tile/x/000`,
+    `/v1/tenants/${tenant}/log/tile/../checkpoint`,
+    `/v1/tenants/${tenant}/log/checkpoint/`,
+    `/v1/tenants/${tenant}/log/entries/${EVENT_ID.toUpperCase()}/proof`,
+    `/v1/tenants/${tenant}/log/entries/${EVENT_ID.slice(1)}/proof`,
+    `/v1/tenants/${tenant}/log/entries/prn_${'a'.repeat(26)}/proof`,
+    `/v1/tenants/${tenant}/log/entries//proof`,
     `/v1/tenants/${tenant}/api-keys/prn_%2e%2e`,
     '/docs/swagger-ui.js',
     '/docs/..%2fpackage.json',

@@ -3,6 +3,7 @@
  * a test can say that none was made.
  */
 import { Buffer } from 'node:buffer';
+import type { Receipt } from '../../src/audit/receipt.ts';
 import { ServiceError } from '../../src/errors.ts';
 import type {
   ApiKey,
@@ -11,7 +12,6 @@ import type {
   Decrypt,
   Encrypt,
   Failure,
-  Receipt,
   Refusal,
   Services,
   Tenant,
@@ -29,6 +29,7 @@ export function tenantId(letter: string): string {
 export const OWN = tenantId('b');
 export const OTHER = tenantId('c');
 export const UNKNOWN = tenantId('d');
+export const EVENT_ID = '01890a5d-ac96-774b-bcce-b302099a8057';
 export const KEY_ID = `ckey_${'e'.repeat(25)}a`;
 
 export interface FakeServices extends Services {
@@ -161,6 +162,7 @@ export function createFakeServices(): FakeServices {
     },
     async refused(refusal) {
       fake.refusals.push(refusal);
+      return receipt();
     },
     failed(failure) {
       fake.failures.push(failure);
@@ -223,6 +225,19 @@ export function createFakeServices(): FakeServices {
     decrypt: async (_call, input) => ({ ...open(input), receipt: receipt() }),
     encryptBatch: async (_call, items) => each(items, seal),
     decryptBatch: async (_call, items) => each(items, open),
+    async searchEntries(_call, { from, limit }) {
+      const entries = Array.from({ length: Math.min(limit, 2) }, (_, i) => ({
+        i: from + i,
+        h: receipt().leafHash,
+        leaf: '{"v":"keytether.log/1"}',
+      }));
+      return { entries, next: from === 0 ? 2 : undefined };
+    },
+    readCheckpoint: async () => 'log.test/audit/x\n1\nAAAA\n\n— log.test/audit/x AAAA\n',
+    readLogKey: async () => 'log.test/audit/x+00000000+AAAA',
+    readTile: async (_call, tile) => new Uint8Array(tile.width * 32).fill(0xf1),
+    proveEntry: async () => 'c2sp.org/tlog-proof@v1\n',
+    proveConsistency: async (_call, { from, to = 9 }) => ({ from, to, proof: [receipt().leafHash] }),
     async readLog(_call, { from, limit }) {
       const entries = Array.from({ length: Math.min(limit, 3) }, (_, i) => ({
         index: from + i,

@@ -42,7 +42,7 @@ export async function listen(
     const init = { method, headers, ...(body === undefined ? {} : { body: body as string }) };
     const response = await fetch(`http://127.0.0.1:${port}${path}`, init);
     const text = await response.text();
-    const isJson = text !== '' && /json/.test(response.headers.get('content-type') ?? '');
+    const isJson = text !== '' && /[/+]json\b/.test(response.headers.get('content-type') ?? '');
     const json = isJson ? JSON.parse(text) : {};
     return { status: response.status, headers: response.headers, text, json };
   }

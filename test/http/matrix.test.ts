@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { ROUTES } from '../../src/http/routes/index.ts';
 import { mintToken } from '../../src/service/token.ts';
-import { KEY_ID, OTHER, OWN, UNKNOWN } from './fake-services.ts';
+import { EVENT_ID, KEY_ID, OTHER, OWN, UNKNOWN } from './fake-services.ts';
 import { type Listening, listen } from './listen.ts';
 import { RECONCILED } from './reconciled.ts';
 
@@ -54,6 +54,12 @@ const EXPECTED: Record<string, Row> = {
   'POST /v1/tenants/{tenant}/decrypt/batch': SERVICES,
   'GET /v1/tenants/{tenant}/log': READERS,
   'POST /v1/tenants/{tenant}/log/reconciliations': READERS_WRITE,
+  'GET /v1/tenants/{tenant}/log/entries': READERS,
+  'GET /v1/tenants/{tenant}/log/entries/{eid}/proof': READERS,
+  'GET /v1/tenants/{tenant}/log/checkpoint': READERS,
+  'GET /v1/tenants/{tenant}/log/vkey': READERS,
+  'GET /v1/tenants/{tenant}/log/tile/{tile}': READERS,
+  'GET /v1/tenants/{tenant}/log/consistency': READERS,
 };
 
 /** What stays possible while the tenant is suspended, for the roles that may do it at all. */
@@ -66,6 +72,12 @@ const WHILE_SUSPENDED = new Set([
   'POST /v1/tenants/{tenant}/customer-keys/{id}/disable',
   'GET /v1/tenants/{tenant}/log',
   'POST /v1/tenants/{tenant}/log/reconciliations',
+  'GET /v1/tenants/{tenant}/log/entries',
+  'GET /v1/tenants/{tenant}/log/entries/{eid}/proof',
+  'GET /v1/tenants/{tenant}/log/checkpoint',
+  'GET /v1/tenants/{tenant}/log/vkey',
+  'GET /v1/tenants/{tenant}/log/tile/{tile}',
+  'GET /v1/tenants/{tenant}/log/consistency',
 ]);
 
 const ENVELOPE = Buffer.from('8e4b544d00', 'hex').toString('base64');
@@ -82,6 +94,7 @@ const BODIES: Record<string, unknown> = {
   },
   'POST /v1/tenants/{tenant}/log/reconciliations': RECONCILED,
 };
+const QUERIES: Record<string, string> = { 'GET /v1/tenants/{tenant}/log/consistency': '?from=1' };
 const CODE: Record<string, string> = { 401: 'UNAUTHENTICATED', 403: 'FORBIDDEN', 404: 'NOT_FOUND' };
 
 function row(operator: string, admin: string, service: string, auditor: string): Row {
@@ -123,8 +136,9 @@ afterAll(() => http.server.stop(1_000));
 function request(key: string, tenant: string, token: string | undefined) {
   const [method = '', template = ''] = key.split(' ');
   const id = template.includes('api-keys') ? apiKeyId : KEY_ID;
-  const path = template.replace('{tenant}', tenant).replace('{id}', id);
-  return http.send(method, path, { token, json: BODIES[key] });
+  const parts = { tenant, id, eid: EVENT_ID, tile: '0/x001/234.p/5' };
+  const path = template.replaceAll(/\{(\w+)\}/g, (_, name: keyof typeof parts) => parts[name]);
+  return http.send(method, path + (QUERIES[key] ?? ''), { token, json: BODIES[key] });
 }
 
 test('every route has a row of expectations, and every row a route', () => {
@@ -153,6 +167,7 @@ describe('the matrix', () => {
     if ((status === 403 || status === 404) && !byService) {
       expect(services.calls).toEqual(['authenticate']);
       expect(services.refusals).toMatchObject([{ code: CODE[status], requestId: reply.json.requestId }]);
+      expect(reply.headers.get('keytether-receipt')).toMatch(/^origin=".+", index=\d+, leaf="/);
     }
   });
 });
@@ -228,7 +243,9 @@ test('foreign, unknown and malformed tenants and unknown ids get the very same a
   const answers = await Promise.all(
     paths.map(async (path) => {
       const { status, text, headers, json } = await http.send('GET', path, { token });
-      const rest = [...headers].filter(([name]) => !['date', 'keytether-request-id'].includes(name));
+      // A receipt says that the caller's own log has the refusal; which tenant is his he knows.
+      const own = ['date', 'keytether-request-id', 'keytether-receipt'];
+      const rest = [...headers].filter(([name]) => !own.includes(name));
       return { status, text: text.replace(String(json.requestId), ''), rest };
     }),
   );
