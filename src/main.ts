@@ -143,7 +143,7 @@ async function runSigner(): Promise<void> {
   const config = readSignerConfig(process.env);
   const server = await serveSigner(await openOwnSigner(config), config.socket);
   stopOnSignal(() => server.close());
-  journal({ event: 'signer-listening' });
+  say(`The signer listens on ${config.socket}`);
 }
 
 const commands: Readonly<Record<string, () => void | Promise<void>>> = {

@@ -9,17 +9,11 @@ import { createHash } from 'node:crypto';
 import { codeOf } from '../errors.ts';
 import type { Database, Leadership } from '../store/db.ts';
 import { readHead } from '../store/log.ts';
-import {
-  growTiles,
-  publishCheckpoint,
-  readTile,
-  readUnpublished,
-  type UnpublishedTree,
-} from '../store/publication.ts';
+import { growTiles, publishCheckpoint, readUnpublished, type UnpublishedTree } from '../store/publication.ts';
 import { encodeLeaf, type Writer } from './leaf.ts';
 import { encodeVerifierKey } from './note.ts';
 import type { SignAnswer, Signer, SignRequest } from './signer.ts';
-import { tileReader } from './tiles.ts';
+import { storedNodes } from './stored-tree.ts';
 import { consistencyProof } from './tree.ts';
 import type { UsageLog } from './usage-log.ts';
 
@@ -145,8 +139,7 @@ export function startCheckpointer(options: CheckpointerOptions): Checkpointer {
       async (tx) => {
         const { size, root } = await readHead(tx);
         if (!(await growTiles(tx, tilesPerRound))) return undefined;
-        const read = tileReader(size, (level, index, width) => readTile(tx, level, index, width));
-        const proof = from < size ? await consistencyProof(from, size, read) : [];
+        const proof = from < size ? await consistencyProof(from, size, storedNodes(tx, size)) : [];
         return { origin, size, root, from, proof };
       },
       { logs: [] },

@@ -1,7 +1,8 @@
 /** The tenant's tree as its readers see it: entries, tiles, checkpoints and proofs. */
 import { encodeProof } from '../audit/proof.ts';
-import { encodeBundle, type Tile, tileReader, widthAt } from '../audit/tiles.ts';
-import { consistencyProof, inclusionProof, type ReadNode } from '../audit/tree.ts';
+import { storedNodes } from '../audit/stored-tree.ts';
+import { encodeBundle, type Tile, widthAt } from '../audit/tiles.ts';
+import { consistencyProof, inclusionProof } from '../audit/tree.ts';
 import { ServiceError } from '../errors.ts';
 import type { Transaction } from '../store/db.ts';
 import { type EntryFilter, findEntry, searchEntries } from '../store/entries.ts';
@@ -93,7 +94,7 @@ export function createLogReader(core: Core) {
         if (checkpoint === undefined || index >= checkpoint.size) {
           throw new ServiceError('CHECKPOINT_PENDING', { retryAfterSeconds: 1 });
         }
-        const hashes = await inclusionProof(index, checkpoint.size, nodesOf(tx, checkpoint.size));
+        const hashes = await inclusionProof(index, checkpoint.size, storedNodes(tx, checkpoint.size));
         return encodeProof({ index, hashes, checkpoint: checkpoint.note });
       });
     },
@@ -104,15 +105,11 @@ export function createLogReader(core: Core) {
         const { from, to = size } = range;
         if (to > size) throw invalid('to', 'must be at most the size of the newest checkpoint');
         if (from > to) throw invalid('from', 'must be at most the size that it leads to');
-        const proof = await consistencyProof(from, to, nodesOf(tx, to));
+        const proof = await consistencyProof(from, to, storedNodes(tx, to));
         return { from, to, proof: proof.map(base64) };
       });
     },
   };
-}
-
-function nodesOf(tx: Transaction, size: number): ReadNode {
-  return tileReader(size, (level, index, width) => readTile(tx, level, index, width));
 }
 
 function invalid(path: string, rule: string): ServiceError {

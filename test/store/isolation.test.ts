@@ -2,9 +2,12 @@ import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Transaction } from '../../src/store/db.ts';
 import { insertBinding, insertHead, insertKeyRecord, readBindings } from '../../src/store/keys.ts';
+import { appendUnits } from '../../src/store/log.ts';
 import { insertPrincipal, listPrincipals } from '../../src/store/principals.ts';
+import { publishCheckpoint } from '../../src/store/publication.ts';
 import { createTenant, listTenants, readTenant } from '../../src/store/tenants.ts';
 import { ENGINES, type TestDatabase } from '../support/database.ts';
+import { plain, WRITER } from '../support/log-units.ts';
 
 const TABLES = [
   'tenant',
@@ -16,19 +19,29 @@ const TABLES = [
   'log_leaf',
   'flight',
   'fence',
+  'log_checkpoint',
+  'log_published',
+  'log_tile',
 ] as const;
+/** Filled by nothing in this file. */
+const EMPTY: readonly string[] = ['flight', 'fence', 'log_tile'];
 
 /** A statement of the service's role on each table that only log_append and its kin may write. */
 const FORBIDDEN = [
-  ...['log_head', 'log_leaf', 'flight', 'fence'].flatMap((table) => [
-    `DELETE FROM keytether.${table}`,
-    `TRUNCATE keytether.${table}`,
-    `UPDATE keytether.${table} SET tenant_id = tenant_id`,
-  ]),
+  ...['log_head', 'log_leaf', 'flight', 'fence', 'log_checkpoint', 'log_published', 'log_tile'].flatMap(
+    (table) => [
+      `DELETE FROM keytether.${table}`,
+      `TRUNCATE keytether.${table}`,
+      `UPDATE keytether.${table} SET tenant_id = tenant_id`,
+    ],
+  ),
   "INSERT INTO keytether.log_head (tenant_id) VALUES ('a')",
   "INSERT INTO keytether.log_leaf VALUES ('a', 0, gen_random_uuid(), now(), '', '')",
   "INSERT INTO keytether.flight VALUES ('a', gen_random_uuid(), 0, sha256(''), gen_random_uuid(), 1, now())",
   "INSERT INTO keytether.fence VALUES ('a', sha256(''), 0)",
+  "INSERT INTO keytether.log_checkpoint VALUES ('a', 1, 'note')",
+  "INSERT INTO keytether.log_published VALUES ('a', 1, 'vkey', now())",
+  "INSERT INTO keytether.log_tile VALUES ('a', 0, 0, decode(repeat('00', 8192), 'hex'), sha256(''))",
   'UPDATE keytether.key_record SET sealed_count = 0',
   'UPDATE keytether.key_record SET immutable = immutable',
   'UPDATE keytether.principal SET role = role',
@@ -56,6 +69,8 @@ async function fill(tx: Transaction): Promise<void> {
     mutable: id,
   });
   await insertPrincipal(tx, principal(`prn_${tx.tenant}`));
+  await appendUnits(tx, WRITER, [plain(tx.tenant)]);
+  await publishCheckpoint(tx, { size: 1, note: `note of ${tx.tenant}`, vkey: 'x' });
 }
 
 function principal(id: string) {
@@ -90,7 +105,7 @@ describe.each(ENGINES)('isolation on $engine', ({ engine, open }) => {
     );
     const others = seen.filter((row) => row.tenant_id !== 'a');
     expect(others).toEqual([]);
-    expect(seen.length).toBe(['log_leaf', 'flight', 'fence'].includes(table) ? 0 : 1);
+    expect(seen.length).toBe(EMPTY.includes(table) ? 0 : 1);
   });
 
   test.each(TABLES)('no tenant set means no row of %s, before and after a transaction', async (table) => {
@@ -157,7 +172,7 @@ describe.each(ENGINES)('isolation on $engine', ({ engine, open }) => {
 
   test('the operator lists tenants without entering one', async () => {
     expect(await listTenants(opened.database)).toMatchObject([
-      { tenant: 'a', name: 'name of a', state: 'active', stateVersion: 1, logSize: 0 },
+      { tenant: 'a', name: 'name of a', state: 'active', stateVersion: 1, logSize: 1 },
       { tenant: 'b' },
     ]);
   });
