@@ -130,8 +130,11 @@ export async function startReplica(config: Config, parts: Partial<Parts> = {}): 
     core,
     keyring,
     callers,
-    ({ requestId, route, code, error }) =>
-      journal({ event: 'failure', requestId, route, code, detail: detailOf(error) }),
+    ({ requestId, route, code, error }) => {
+      // A reader who is ahead of the next checkpoint is no failure; checkpoints that do not come show in the readiness.
+      if (code === 'CHECKPOINT_PENDING') return;
+      journal({ event: 'failure', requestId, route, code, detail: detailOf(error) });
+    },
     () => ({
       durable: !durable.weakened,
       published: published.lagMs < LAG_MS && (checkpointer?.refused.size ?? 0) === 0,
@@ -210,7 +213,7 @@ function noSecret(cause?: unknown): KmsFailure {
 }
 
 function checkpointing(signer: NonNullable<Config['signer']>, core: Core): CheckpointerOptions {
-  let last = '';
+  let last = { detail: '', at: 0 };
   return {
     db: core.db,
     log: core.log,
@@ -223,11 +226,12 @@ function checkpointing(signer: NonNullable<Config['signer']>, core: Core): Check
         journal({ event: event.event, tenant: event.tenant, detail: event.why });
         return;
       }
-      // What goes on failing in the same way is said once.
+      // Rounds come each second: what goes on failing in the same way is said once a minute.
       const detail = detailOf(event.error);
-      if (detail !== last)
-        journal({ event: event.event, ...(event.tenant ? { tenant: event.tenant } : {}), detail });
-      last = detail;
+      const at = Date.now();
+      if (detail === last.detail && at - last.at < CHORES_MS) return;
+      last = { detail, at };
+      journal({ event: event.event, ...(event.tenant ? { tenant: event.tenant } : {}), detail });
     },
   };
 }

@@ -717,6 +717,25 @@ GRANT keytether_app=X/keytether_log
 GRANT keytether_log=X/keytether_log
 -- Stores a checkpoint unless a larger one is there or the tree is smaller (false). It replaces those of the same hour.
 
+CREATE OR REPLACE FUNCTION keytether.log_published_trees(p_after text, p_limit integer)
+ RETURNS TABLE(tenant_id text, published bigint, vkey text)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'keytether', 'pg_temp'
+BEGIN ATOMIC
+ SELECT p.tenant_id,
+     p.size,
+     p.vkey
+    FROM keytether.log_published p
+   WHERE (p.tenant_id > log_published_trees.p_after)
+   ORDER BY p.tenant_id
+  LIMIT log_published_trees.p_limit;
+END
+OWNER keytether_log
+GRANT keytether_app=X/keytether_log
+GRANT keytether_log=X/keytether_log
+-- Trees that have a checkpoint, in the order of their tenants' ids.
+
 CREATE OR REPLACE FUNCTION keytether.log_tile_grow(p_tenant text, p_limit integer)
  RETURNS boolean
  LANGUAGE plpgsql

@@ -3,13 +3,20 @@
  * lock of the database; who signs what is the signer's to judge, so two at once would only do work twice.
  *
  * A round takes the longest published trees first, does a bounded amount of work on each, one statement at a time on one connection, and
- * leaves the rest to the next round. No use waits for it.
+ * leaves the rest to the next round. No use waits for it. Who takes the lead shows the quiet trees to the signer as well, once: a
+ * database that was rolled back shows at once, and a new key reaches every tree.
  */
 import { createHash } from 'node:crypto';
 import { codeOf } from '../errors.ts';
 import type { Database, Leadership } from '../store/db.ts';
 import { readHead } from '../store/log.ts';
-import { growTiles, publishCheckpoint, readUnpublished, type UnpublishedTree } from '../store/publication.ts';
+import {
+  growTiles,
+  type PublishedTree,
+  publishCheckpoint,
+  readPublished,
+  readUnpublished,
+} from '../store/publication.ts';
 import { encodeLeaf, type Writer } from './leaf.ts';
 import { encodeVerifierKey } from './note.ts';
 import type { SignAnswer, Signer, SignRequest } from './signer.ts';
@@ -21,6 +28,8 @@ import type { UsageLog } from './usage-log.ts';
 const LOCK = 0x6b746370;
 /** An answer that asks for another proof is followed this often in one round. */
 const TRIES = 3;
+/** Trees that one round of the sweep looks at. */
+const SWEEP_TREES = 100;
 
 export type CheckpointEvent =
   /** The signer will not sign this tree any more. An operator has to look. */
@@ -72,10 +81,15 @@ export function startCheckpointer(options: CheckpointerOptions): Checkpointer {
   let signer: Signer | undefined;
   let running: Promise<void> | undefined;
   let stopped = false;
+  /** The last tree of the part of the sweep that is done; undefined when it is over. Who takes the lead begins one. */
+  let swept: string | undefined;
 
   async function takeLead(): Promise<Signer | undefined> {
     if (lead !== undefined && !(await lead.held())) await giveUp();
-    lead ??= await db.lead(LOCK);
+    if (lead === undefined) {
+      lead = await db.lead(LOCK);
+      swept = '';
+    }
     if (lead === undefined) return undefined;
     try {
       signer ??= await options.openSigner();
@@ -98,7 +112,9 @@ export function startCheckpointer(options: CheckpointerOptions): Checkpointer {
     const [key] = await by.keys();
     if (key === undefined) throw new RangeError('the signer has no key');
     const trees = await readUnpublished(db, treesPerRound, [...refused.keys()]);
-    let waiting: Wanted[] = trees.map((tree) => {
+    const grown = new Set(trees.map(({ tenant }) => tenant));
+    const quiet = (await sweep()).filter(({ tenant }) => !grown.has(tenant) && !refused.has(tenant));
+    let waiting: Wanted[] = [...trees, ...quiet].map((tree) => {
       const origin = originOf(tree.tenant);
       return {
         ...tree,
@@ -119,6 +135,14 @@ export function startCheckpointer(options: CheckpointerOptions): Checkpointer {
         if (from !== undefined) waiting.push({ ...wanted, from });
       }
     }
+  }
+
+  /** The next part of all published trees: a tree that does not grow any more must not hide that it was rolled back. */
+  async function sweep(): Promise<readonly PublishedTree[]> {
+    if (swept === undefined) return [];
+    const part = await readPublished(db, swept, SWEEP_TREES);
+    swept = part.at(-1)?.tenant;
+    return part;
   }
 
   async function prepareAll(trees: readonly Wanted[]): Promise<{ wanted: Wanted; request: SignRequest }[]> {
@@ -218,7 +242,7 @@ export function startCheckpointer(options: CheckpointerOptions): Checkpointer {
   };
 }
 
-interface Wanted extends UnpublishedTree {
+interface Wanted extends PublishedTree {
   readonly origin: string;
   /** The size that the signer is believed to remember. */
   readonly from: number;

@@ -160,8 +160,7 @@ export function createRunner(options: RunnerOptions): Runner {
   function report(route: Route, requestId: string, code: ErrorCode, error: unknown): void {
     try {
       if (code === 'UNAUTHENTICATED') services.countUnauthenticated();
-      // A reader who is ahead of the next checkpoint is no failure; checkpoints that do not come show in the readiness.
-      if (ERRORS[code].status < 500 || code === 'CHECKPOINT_PENDING') return;
+      if (ERRORS[code].status < 500) return;
       services.failed({ requestId, route: `${route.method} ${route.path}`, code, error });
     } catch {
       // Counting is not worth an answer: the caller gets the one that he would have got.

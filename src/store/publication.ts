@@ -2,12 +2,15 @@
 import type { Executor, Transaction } from './db.ts';
 import { textArray } from './values.ts';
 
-export interface UnpublishedTree {
+export interface PublishedTree {
   readonly tenant: string;
   /** Size of the newest checkpoint; 0 before the first. */
   readonly published: number;
   /** Verifier key of the newest checkpoint; empty before the first. */
   readonly vkey: string;
+}
+
+export interface UnpublishedTree extends PublishedTree {
   /** Age in milliseconds of the first leaf that no checkpoint covers; undefined where the tree is smaller than its checkpoint. */
   readonly waitingMs: number | undefined;
 }
@@ -34,6 +37,19 @@ export async function readUnpublished(
     vkey: row.vkey,
     waitingMs: row.waiting_ms ?? undefined,
   }));
+}
+
+/** At most `limit` trees that have a checkpoint, in the order of their tenants' ids, behind the tenant `after`. */
+export async function readPublished(
+  executor: Executor,
+  after: string,
+  limit: number,
+): Promise<PublishedTree[]> {
+  return executor.query<{ tenant: string; published: number; vkey: string }>(
+    'SELECT tenant_id AS tenant, published, vkey FROM keytether.log_published_trees($1, $2)',
+    [after, limit],
+    'log_published_trees',
+  );
 }
 
 /** Writes at most `limit` full tiles that the transaction's tree lacks; true when none is missing. */

@@ -85,6 +85,15 @@ END;
 COMMENT ON FUNCTION keytether.log_unpublished IS
   'Trees whose size is not that of their newest checkpoint, the longest published first, with the age of the first leaf that no checkpoint covers (null where the tree is smaller than its checkpoint).';
 
+CREATE FUNCTION keytether.log_published_trees(p_after text, p_limit integer)
+RETURNS TABLE (tenant_id text, published bigint, vkey text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = keytether, pg_temp
+BEGIN ATOMIC
+  SELECT p.tenant_id, p.size, p.vkey FROM keytether.log_published p
+  WHERE p.tenant_id > p_after ORDER BY p.tenant_id LIMIT p_limit;
+END;
+COMMENT ON FUNCTION keytether.log_published_trees IS 'Trees that have a checkpoint, in the order of their tenants'' ids.';
+
 CREATE FUNCTION keytether.log_tile_grow(p_tenant text, p_limit integer) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = keytether, pg_temp
 AS $$
@@ -155,7 +164,7 @@ DECLARE
   f regprocedure;
 BEGIN
   FOR f IN SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'keytether'::regnamespace
-      AND p.proname IN ('log_unpublished', 'log_tile_grow', 'log_publish') LOOP
+      AND p.proname IN ('log_unpublished', 'log_published_trees', 'log_tile_grow', 'log_publish') LOOP
     EXECUTE format('ALTER FUNCTION %s OWNER TO keytether_log', f);
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO keytether_app', f);
