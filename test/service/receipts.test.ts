@@ -3,7 +3,7 @@
  * the record to a signed checkpoint.
  */
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -121,6 +121,23 @@ describe('a receipt comes with', () => {
       expect((await recordAt(receiptOf(batch))).leaf).toMatchObject({ n: 2, rsn: 'KMS_KEY_DISABLED' });
     } finally {
       keystore.enable(keyRefOf('master'));
+    }
+  });
+
+  test('an outage of the customer’s KMS, whose record says that nothing is known', async () => {
+    const sealed = await envelope();
+    const [there, away] = [join(folder, 'kms'), join(folder, 'kms-away')];
+    renameSync(there, away);
+    try {
+      const answer = await ask(own.serviceToken, 'decrypt', { envelope: sealed, ...binding });
+      expect(answer.status).toBe(503);
+      const { leaf } = await recordAt(receiptOf(answer));
+      const { code } = JSON.parse(answer.text);
+      expect(code).toMatch(/^KMS_/);
+      expect(leaf).toMatchObject({ typ: 'key.use', out: 'unknown', rsn: code });
+    } finally {
+      rmSync(there, { recursive: true, force: true });
+      renameSync(away, there);
     }
   });
 
