@@ -20,11 +20,14 @@ export async function onboard(
     readonly provider: string;
     readonly keyRef: string;
     readonly access: object;
+    /** Runs when the tenant's id is known, before the key is registered: to give the tenant what `access` names. */
+    readonly prepare?: (tenant: string) => void;
   },
 ): Promise<Onboarded> {
   const { name, provider, keyRef, access } = input;
   const created = expectStatus(await api.post('/v1/tenants', { name }), 201);
   const tenant: string = created.tenant.id;
+  input.prepare?.(tenant);
   const redeemed = expectStatus(
     await api.post('/v1/invitations/redeem', { invitation: created.invitation.token, name: 'first admin' }),
     201,

@@ -8,6 +8,8 @@ import { onboard } from './onboard.ts';
 
 /** The customer's side of the tour: a KMS of their own. */
 export interface TourKms {
+  /** As {@link onboard} takes it. */
+  readonly prepare?: (tenant: string) => void;
   readonly provider: string;
   readonly keyRef: string;
   readonly access: object;

@@ -22,11 +22,7 @@ export default async function openVaultDemo(folder: string): Promise<DemoKms> {
   await vault.request('POST', 'transit/keys/acme', { type: 'aes256-gcm96' });
   await setPolicy(POLICY);
   const issued = await vault.request('POST', 'auth/token/create', { policies: ['keytether'] });
-  mkdirSync(secretsFolder);
-  writeFileSync(
-    join(secretsFolder, 'vault'),
-    (issued as { auth: { client_token: string } }).auth.client_token,
-  );
+  const token = (issued as { auth: { client_token: string } }).auth.client_token;
   // What the thief will decrypt; made before the log begins.
   const plaintext = Buffer.alloc(32).toString('base64');
   const stolen = (await vault.request('POST', 'transit/encrypt/acme', { plaintext })) as {
@@ -41,6 +37,10 @@ export default async function openVaultDemo(folder: string): Promise<DemoKms> {
       provider: 'vault',
       keyRef: `${origin}/v1/transit/keys/acme`,
       access: { auth: { type: 'token', secretId: 'vault' } },
+      prepare(tenant) {
+        mkdirSync(join(secretsFolder, tenant), { recursive: true });
+        writeFileSync(join(secretsFolder, tenant, 'vault'), token);
+      },
       switchOff: () => setPolicy('path "transit/decrypt/acme" { capabilities = ["deny"] }'),
       switchOn: () => setPolicy(POLICY),
       log: () => {
