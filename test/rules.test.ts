@@ -43,7 +43,7 @@ function partOf(path: string): string {
 /** A part may import itself and what stands above it here. Whatever is in no row stands below all others. */
 const ROWS: readonly (readonly string[])[] = [
   ['brand.ts', 'errors.ts', 'secret-bytes.ts'],
-  ['crypto'],
+  ['crypto', 'reconcile'],
   ['kms', 'store'],
   ['audit'],
   ['keyring'],
@@ -61,6 +61,9 @@ const TOP = [
   'main.ts',
 ];
 
+/** Programs inside a part that put things together like `main.ts`. */
+const PROGRAMS = ['src/reconcile/demo.ts'];
+
 function rowOf(part: string): number {
   const row = ROWS.findIndex((parts) => parts.includes(part));
   return row === -1 ? ROWS.length : row;
@@ -74,7 +77,8 @@ describe('imports', () => {
   });
 
   test('go from a part to itself and to parts below it', () => {
-    const wrong = src.flatMap(({ name, imports }) =>
+    const parts = src.filter(({ name }) => !PROGRAMS.includes(name));
+    const wrong = parts.flatMap(({ name, imports }) =>
       imports
         .filter((to) => to.startsWith('src/') && partOf(to) !== partOf(name))
         .filter((to) => rowOf(partOf(name)) < ROWS.length && rowOf(partOf(to)) >= rowOf(partOf(name)))
@@ -85,7 +89,7 @@ describe('imports', () => {
 
   test('of adapters by src: only where the program is put together', () => {
     const found = src.filter(({ imports }) => imports.some((to) => to.startsWith('adapters/')));
-    expect(found.map(({ name }) => name).sort()).toEqual(['src/assemble.ts', 'src/main.ts']);
+    expect(found.map(({ name }) => name).sort()).toEqual(['src/assemble.ts', 'src/main.ts', ...PROGRAMS]);
   });
 
   test('of src by adapters: the driver contract and what it needs', () => {
