@@ -3,7 +3,7 @@
  * Internal detail goes to the usage log and to `cause`; only `title` and `action` reach the caller.
  */
 
-import type { Receipt } from './audit/receipt.ts';
+import type { Receipt } from './receipt.ts';
 
 /** Who can put it right. */
 export type Fault = 'caller' | 'customer' | 'provider' | 'platform';

@@ -1,8 +1,8 @@
 /** Writes answers: headers made once, one write for each answer, and connections that end so that the answer arrives. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Receipt } from '../audit/receipt.ts';
 import { HEADER } from '../brand.ts';
 import { ERRORS, type ErrorCode } from '../errors.ts';
+import type { Receipt } from '../receipt.ts';
 import { answerable, problem, retryAfter } from './problem.ts';
 
 /** On every answer of the API, as name, value, name, value. */

@@ -4,8 +4,8 @@
  * Retry-After leaves.
  */
 import type { z } from 'zod';
-import type { Receipt } from '../audit/receipt.ts';
 import { ERRORS, type ErrorCode, type FailureOptions } from '../errors.ts';
+import type { Receipt } from '../receipt.ts';
 
 export interface FieldError {
   /** Dotted path of a field; `*` stands for a name that the caller chose. */

@@ -8,8 +8,8 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { z } from 'zod';
-import type { Receipt } from '../audit/receipt.ts';
 import { codeOf, ERRORS, type ErrorCode, ServiceError } from '../errors.ts';
+import type { Receipt } from '../receipt.ts';
 import { type Action, authorize, type Decision, type Principal } from '../service/authorize.ts';
 import { type ParsedToken, parseToken } from '../service/token.ts';
 import { type Answerer, createAnswerer } from './answer.ts';

@@ -6,9 +6,10 @@
  * checked role, tenant, scope and purpose with `authorize`. Ids of things inside a tenant are not checked: a method that
  * does not find one *in this tenant* throws NOT_FOUND, whatever the reason.
  */
-import type { Receipt } from '../audit/receipt.ts';
+
 import type { Tile } from '../audit/tiles.ts';
 import type { ErrorCode } from '../errors.ts';
+import type { Receipt } from '../receipt.ts';
 import type { ReconciliationSummary } from '../reconcile/summary.ts';
 import type { Action, Principal, Role } from '../service/authorize.ts';
 import type { ParsedToken } from '../service/token.ts';

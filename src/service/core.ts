@@ -8,13 +8,13 @@ import {
   type LeafKey,
   type Writer,
 } from '../audit/leaf.ts';
-import type { Receipt } from '../audit/receipt.ts';
 import type { DurableRecord } from '../audit/sealed.ts';
 import type { UsageLog } from '../audit/usage-log.ts';
 import type { RecordKeys } from '../crypto/records.ts';
 import { ServiceError } from '../errors.ts';
 import { intentUnit } from '../keyring/keyring.ts';
 import type { KmsAnswer, KmsCaller, KmsTarget } from '../kms/caller.ts';
+import type { Receipt } from '../receipt.ts';
 import type { Database, Durability, Transaction } from '../store/db.ts';
 import { appendUnits, type LogRow } from '../store/log.ts';
 import { bumpStateVersion } from '../store/tenants.ts';

@@ -1,5 +1,5 @@
 /** Encrypt and decrypt, one item or many: from what the caller sent to the keyring and back. */
-import type { Receipt } from '../audit/receipt.ts';
+
 import type { DurableRecord } from '../audit/sealed.ts';
 import type { ErrorCode } from '../errors.ts';
 import { codeOf, ServiceError } from '../errors.ts';
@@ -12,6 +12,7 @@ import {
   type Released,
   UseRefused,
 } from '../keyring/use.ts';
+import type { Receipt } from '../receipt.ts';
 import type { Principal } from './authorize.ts';
 import { actorOf, type Core, receiptOf } from './core.ts';
 

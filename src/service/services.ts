@@ -1,9 +1,10 @@
 /** Every public verb of the product, joined over one core: what the HTTP side calls. */
-import type { Receipt } from '../audit/receipt.ts';
+
 import { SYSTEM_TENANT } from '../brand.ts';
 import { parseMessage } from '../crypto/message.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { Keyring } from '../keyring/keyring.ts';
+import type { Receipt } from '../receipt.ts';
 import type { ReconciliationSummary } from '../reconcile/summary.ts';
 import { readPrincipals } from '../store/principals.ts';
 import { createAuthenticator } from './authenticate.ts';

@@ -3,7 +3,6 @@
  * a test can say that none was made.
  */
 import { Buffer } from 'node:buffer';
-import type { Receipt } from '../../src/audit/receipt.ts';
 import { ServiceError } from '../../src/errors.ts';
 import type {
   ApiKey,
@@ -16,6 +15,7 @@ import type {
   Services,
   Tenant,
 } from '../../src/http/services.ts';
+import type { Receipt } from '../../src/receipt.ts';
 import type { Principal, Role } from '../../src/service/authorize.ts';
 import { mintToken, parseToken } from '../../src/service/token.ts';
 
