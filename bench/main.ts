@@ -15,9 +15,9 @@ interface Scale {
 }
 
 const FULL: Scale = {
-  pace: { warmupMs: 1_500, durationMs: 4_000 },
+  pace: { warmupMs: 4_000, durationMs: 4_000 },
   tenants: 1_000,
-  connections: [64, 256, 1_000],
+  connections: [64, 256, 1_000, 2_000],
   vaultConnections: [16, 64, 256, 1_000],
 };
 const SHORT: Scale = {
