@@ -26,9 +26,9 @@ import { createCallers } from './service/callers.ts';
 import { type Core, originOf, recordNow } from './service/core.ts';
 import { createServices } from './service/services.ts';
 import { mintToken, parseToken } from './service/token.ts';
-import { openDatabase } from './store/db.ts';
 import { pruneFlights } from './store/flights.ts';
 import { appendUnits } from './store/log.ts';
+import { openDatabase } from './store/open.ts';
 import { readUnpublished } from './store/publication.ts';
 import { readRound } from './store/rounds.ts';
 

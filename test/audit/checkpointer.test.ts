@@ -13,8 +13,9 @@ import type { Signer } from '../../src/audit/signer.ts';
 import { decodeBundle, decodeTile, tilesOf } from '../../src/audit/tiles.ts';
 import { leafHash, rootOf, verifyConsistency } from '../../src/audit/tree.ts';
 import { createLogReader } from '../../src/service/log.ts';
-import { type Database, openDatabase } from '../../src/store/db.ts';
+import type { Database } from '../../src/store/db.ts';
 import { readEntries, readHead } from '../../src/store/log.ts';
+import { openDatabase } from '../../src/store/open.ts';
 import { growTiles, readUnpublished } from '../../src/store/publication.ts';
 import {
   asSuperuser,

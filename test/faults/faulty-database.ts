@@ -1,6 +1,7 @@
 /** A database whose single statements fail, lose their answer or hang, as a test says. */
-import { type Database, openDatabase } from '../../src/store/db.ts';
+import type { Database } from '../../src/store/db.ts';
 import { storeFailure } from '../../src/store/faults.ts';
+import { openDatabase } from '../../src/store/open.ts';
 
 /** What the service does with its database while it serves one use. */
 export type Step = 'authenticate' | 'read' | 'intent' | 'outcome';

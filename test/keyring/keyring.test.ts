@@ -2,7 +2,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { type ApiClient, apiClient, expectStatus } from '../../src/api-client.ts';
 import type { Replica } from '../../src/assemble.ts';
-import { type Database, openDatabase } from '../../src/store/db.ts';
+import type { Database } from '../../src/store/db.ts';
+import { openDatabase } from '../../src/store/open.ts';
 import { type Customer, type Platform, startPlatform } from '../support/platform.ts';
 
 const DAY_MS = 86_400_000;

@@ -1,10 +1,11 @@
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { ServiceError } from '../../src/errors.ts';
-import { type Database, type OpenOptions, openDatabase } from '../../src/store/db.ts';
+import type { Database } from '../../src/store/db.ts';
 import { connectionUsable, storeFailure } from '../../src/store/faults.ts';
 import { appendUnits } from '../../src/store/log.ts';
 import { migrate } from '../../src/store/migrate.ts';
+import { type OpenOptions, openDatabase } from '../../src/store/open.ts';
 import { createTenant, readTenant } from '../../src/store/tenants.ts';
 import { asSuperuser, openTestPostgres, type TestPostgres } from '../support/database.ts';
 import { plain, readLog, WRITER } from '../support/log-units.ts';

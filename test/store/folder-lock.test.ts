@@ -4,8 +4,8 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { openDatabase } from '../../src/store/db.ts';
 import { lockFolder } from '../../src/store/folder-lock.ts';
+import { openDatabase } from '../../src/store/open.ts';
 import { createTenant, readTenant } from '../../src/store/tenants.ts';
 
 const MODULE = new URL('../../src/store/folder-lock.ts', import.meta.url).href;

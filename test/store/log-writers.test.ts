@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { type Database, openDatabase } from '../../src/store/db.ts';
+import type { Database } from '../../src/store/db.ts';
 import { appendUnits } from '../../src/store/log.ts';
+import { openDatabase } from '../../src/store/open.ts';
 import { bumpStateVersion, createTenant, readTenant } from '../../src/store/tenants.ts';
 import { openTestPostgres, type TestPostgres } from '../support/database.ts';
 import { intent, keyedTenant, outcome, plain, readLog, row, WRITER } from '../support/log-units.ts';

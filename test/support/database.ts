@@ -4,7 +4,8 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Database, type OpenOptions, openDatabase } from '../../src/store/db.ts';
+import type { Database } from '../../src/store/db.ts';
+import { type OpenOptions, openDatabase } from '../../src/store/open.ts';
 import { connectOwner } from '../../src/store/postgres.ts';
 
 export const SERVER_VARIABLE = 'KEYTETHER_TEST_POSTGRES';
