@@ -342,10 +342,11 @@ async function leavesOf(tenant: string): Promise<string[]> {
     `SELECT convert_from(leaf, 'UTF8') AS leaf FROM keytether.log_leaf WHERE tenant_id = $1 ORDER BY leaf_index`,
     tenant,
   );
-  return rows.map(({ leaf }) => {
-    const { typ, out } = JSON.parse(String(leaf)) as { typ: string; out?: string };
-    return out === undefined ? typ : `${typ} ${out}`;
-  });
+  const leaves = rows.map(({ leaf }) => JSON.parse(String(leaf)) as { typ: string; out?: string });
+  // The signer's key comes into every tree by itself, at a moment of its own.
+  return leaves
+    .filter(({ typ }) => typ !== 'log.key')
+    .map(({ typ, out }) => (out === undefined ? typ : `${typ} ${out}`));
 }
 
 /** The records of the decrypt, once there are as many as the row wants; those that come after the answer may take a moment. */
