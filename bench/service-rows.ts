@@ -28,7 +28,7 @@ const KMS_LATENCY_MS = 20;
 const BATCH_ITEMS = 100;
 /** Where most requests wait for their KMS call, more connections would only wait longer. */
 const PER_USE_CONNECTIONS = 64;
-const BATCH_CONNECTIONS = 32;
+const BATCH_CONNECTIONS = 96;
 
 export interface ServiceBench {
   /** Tenants of the rows with many. */
