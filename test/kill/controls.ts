@@ -42,7 +42,7 @@ const FORGE_PROOF: readonly Edit[] = [
     file: 'src/keyring/flight.ts',
     find: 'records: opened.records };',
     replace: `records: opened.rows.map((row) => durableRecord(row.eid, 0, new Uint8Array(
-      createHash('sha256').update(Uint8Array.of(0)).update(row.leaf).digest()))) };`,
+      hash('sha256', Buffer.concat([Uint8Array.of(0), row.leaf]), 'buffer')))) };`,
   },
 ];
 
