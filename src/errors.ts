@@ -257,6 +257,8 @@ export type ErrorCode = keyof typeof ERRORS;
 /** Codes that a call to a customer's KMS can end in. */
 export type KmsCode = Extract<ErrorCode, `KMS_${string}`>;
 
+export const KMS_CODES = Object.keys(ERRORS).filter((code) => code.startsWith('KMS_')) as readonly KmsCode[];
+
 export interface FailureOptions {
   readonly cause?: unknown;
   /** Short machine word for the usage log, such as `commitment` or `tag`. Never shown to the caller. */

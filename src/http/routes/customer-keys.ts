@@ -1,6 +1,6 @@
 /** The keys in the customer's own KMS: registered, verified (works and refuses), activated for a scope, disabled. */
 import { z } from 'zod';
-import type { ErrorCode } from '../../errors.ts';
+import { KMS_CODES } from '../../errors.ts';
 import { type Route, route } from '../route.ts';
 import { scope } from '../schema.ts';
 
@@ -32,20 +32,6 @@ const newCustomerKey = z.strictObject({
     description: 'How the key is reached. Its fields depend on the provider; secrets are named by id only.',
   }),
 });
-
-const KMS_CODES: readonly ErrorCode[] = [
-  'KMS_ACCESS_DENIED',
-  'KMS_KEY_DISABLED',
-  'KMS_KEY_PENDING_DELETION',
-  'KMS_KEY_NOT_FOUND',
-  'KMS_MISCONFIGURED',
-  'KMS_INTEGRITY',
-  'KMS_THROTTLED',
-  'KMS_UNREACHABLE',
-  'KMS_TIMEOUT',
-  'KMS_UNAVAILABLE',
-  'KMS_CONTRACT_VIOLATION',
-];
 
 export const customerKeyRoutes: readonly Route[] = [
   route({

@@ -1,6 +1,6 @@
 /** Encrypt and decrypt: the data plane. Plaintext buffers are zeroed here once they are encoded or no longer needed. */
 import { z } from 'zod';
-import type { ErrorCode } from '../../errors.ts';
+import { type ErrorCode, KMS_CODES } from '../../errors.ts';
 import { fromBase64, toBase64 } from '../base64.ts';
 import { problem } from '../problem.ts';
 import { type Route, route } from '../route.ts';
@@ -62,21 +62,8 @@ function batchOf<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
   });
 }
 
-const KMS_CODES: readonly ErrorCode[] = [
-  'CUSTOMER_KEY_DISABLED',
-  'KMS_ACCESS_DENIED',
-  'KMS_KEY_DISABLED',
-  'KMS_KEY_PENDING_DELETION',
-  'KMS_KEY_NOT_FOUND',
-  'KMS_MISCONFIGURED',
-  'KMS_INTEGRITY',
-  'KMS_THROTTLED',
-  'KMS_UNREACHABLE',
-  'KMS_TIMEOUT',
-  'KMS_UNAVAILABLE',
-  'KMS_CONTRACT_VIOLATION',
-];
 const USE_CODES: readonly ErrorCode[] = [
+  'CUSTOMER_KEY_DISABLED',
   ...KMS_CODES,
   'CUSTOMER_KEY_NOT_ACTIVE',
   'TENANT_BUSY',
