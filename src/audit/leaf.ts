@@ -91,7 +91,7 @@ export type LeafBody =
       readonly n: number;
       readonly rsn: ErrorCode;
     }
-  /** A change by an administrator, or of a stored object. `obj.h`: SHA-256 of the whole new object, base64. */
+  /** A change by an administrator, or of a stored object. `obj.h`: SHA-256 of the whole new object, base64; of a principal its authenticator. */
   | {
       readonly typ: 'admin.change';
       readonly op: string;

@@ -1,7 +1,8 @@
 /**
  * What an error of Vault or OpenBao, or of the way to it, means. By its words, since one status has many causes: 400 is a deleted
  * key, a version out of use and a changed ciphertext alike. Sources: Vault 1.13.1 (`builtin/logical/transit`, `sdk/helper/keysutil`,
- * `http`, `builtin/credential/approle`), run; OpenBao 2.6 and the JWT and Kubernetes plugins, read; `sys/health` API page for 472 and 473.
+ * `http`, `builtin/credential/approle`), run; for OpenBao 2.6 and the JWT and Kubernetes logins their documentation, not run;
+ * `sys/health` API page for 472 and 473.
  */
 import type { KmsCode } from '../../../src/errors.ts';
 import type { KmsFailureClass } from '../../../src/kms/driver.ts';
