@@ -18,7 +18,7 @@ import {
 import { codeOf, type ErrorCode, ServiceError } from '../errors.ts';
 import type { LogRow, NewDataKey } from '../store/log.ts';
 import { keyIdText } from './binding.ts';
-import type { KmsOutcome } from './gate.ts';
+import type { KmsOutcome } from './gate-ports.ts';
 import type { ItemPlan, RootFlight } from './plan.ts';
 import type { DecryptItem, EncryptItem, ItemResult, KeyUse, Released } from './use.ts';
 

@@ -34,7 +34,8 @@ import {
   UseFailed,
   useFlight,
 } from './flight.ts';
-import type { CommitVerdict, Gate, GateLimits, GateResult, Plan, Use } from './gate.ts';
+import type { Gate } from './gate.ts';
+import type { CommitVerdict, GateLimits, GateResult, Plan, Use } from './gate-ports.ts';
 import { ItemsFailed, planRound, questionOf, type RootFlight, type RotationPolicy } from './plan.ts';
 import { type KeyUse, type Released, UseRefused } from './use.ts';
 

@@ -20,7 +20,7 @@ import type { KmsTarget } from '../kms/caller.ts';
 import type { HeadRow, KeyRecordRow } from '../store/keys.ts';
 import type { Round, RoundQuestion } from '../store/rounds.ts';
 import { decodeAccess, targetOf, wrapEntryName } from './binding.ts';
-import type { FlightTarget, Plan } from './gate.ts';
+import type { FlightTarget, Plan } from './gate-ports.ts';
 import type { DecryptItem, EncryptItem, KeyUse } from './use.ts';
 
 export type ItemPlan =

@@ -21,7 +21,7 @@ import type {
   KmsOutcome,
   Plan,
   Use,
-} from '../../src/keyring/gate.ts';
+} from '../../src/keyring/gate-ports.ts';
 
 interface Request {
   readonly id: number;
